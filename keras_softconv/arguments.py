@@ -1,0 +1,146 @@
+"""Normal forms of the arguments that describe a convolution, or a clear error.
+
+Where Keras has words for an error, these are Keras's words.
+"""
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+NAMED_PADDINGS = ("valid", "same", "circular")
+PENALTY_REGISTRATIONS = ("add_loss", "regularizer")
+
+Pads = tuple[tuple[int, int], ...]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def standardize_tuple(value: Any, rank: int, name: str) -> tuple[int, ...]:
+    """One positive integer per axis: `3 -> (3, 3)`, `[3, 2] -> (3, 2)`.
+
+    Raises:
+        ValueError: for anything but a positive integer or `rank` of them.
+    """
+    expected = f"The `{name}` argument must be a tuple of {rank} integers. "
+    values = (value,) * rank if _is_integer(value) else value
+    if (
+        not isinstance(values, Sequence)
+        or len(values) != rank
+        or not all(map(_is_integer, values))
+    ):
+        raise ValueError(
+            f"{expected}Received: {name}={value!r}. Give one positive integer, "
+            f"or {rank} of them."
+        )
+    values = tuple(map(int, values))
+    unlawful = {entry for entry in values if entry <= 0}
+    if unlawful:
+        raise ValueError(
+            f"{expected}Received {name}={values}, including values {unlawful} "
+            "that do not satisfy `value > 0`. Make every entry at least 1."
+        )
+    return values
+
+
+def standardize_padding(padding: Any, rank: int) -> str | Pads:
+    """A named padding in lower case, or one `(before, after)` pair per axis.
+
+    `"SAME" -> "same"`, `1 -> ((1, 1), (1, 1))`, `(1, (0, 2)) -> ((1, 1), (0, 2))`.
+
+    Raises:
+        ValueError: for any other name, a negative number, or a wrong count.
+    """
+    if isinstance(padding, str) and padding.lower() in NAMED_PADDINGS:
+        return padding.lower()
+    entries = (padding,) * rank if _is_integer(padding) else padding
+    if isinstance(entries, Sequence) and not isinstance(entries, str):
+        pads = tuple(_pair(entry) for entry in entries)
+        if len(pads) == rank and None not in pads:
+            return pads
+    raise ValueError(
+        "The `padding` argument must be one of 'valid', 'same', 'circular', a "
+        "non-negative integer, or one non-negative integer or (before, after) "
+        f"pair per axis ({rank} here). Received: padding={padding!r}. For "
+        f"example, one step on every side is `padding=1`, or "
+        f"`padding={((1, 1),) * rank}`."
+    )
+
+
+def _pair(entry: Any) -> tuple[int, int] | None:
+    pair = (entry, entry) if _is_integer(entry) else entry
+    if not isinstance(pair, Sequence) or len(pair) != 2:
+        return None
+    if not all(_is_integer(side) and side >= 0 for side in pair):
+        return None
+    return int(pair[0]), int(pair[1])
+
+
+def standardize_filters(filters: Any, groups: Any) -> tuple[int, int]:
+    """`filters` and `groups` as plain integers.
+
+    Raises:
+        ValueError: unless both are positive integers and `groups` divides `filters`.
+    """
+    if not _is_integer(filters) or filters <= 0:
+        raise ValueError(
+            "Invalid value for argument `filters`. Expected a strictly positive "
+            f"value. Received filters={filters!r}. Give an integer of at least 1."
+        )
+    if not _is_integer(groups) or groups <= 0:
+        raise ValueError(
+            "The number of groups must be a positive integer. "
+            f"Received: groups={groups!r}. Use `groups=1` for no grouping."
+        )
+    if filters % groups:
+        raise ValueError(
+            "The number of filters must be evenly divisible by the number of "
+            f"groups. Received: groups={groups}, filters={filters}. "
+            "Change one of the two."
+        )
+    return int(filters), int(groups)
+
+
+def check_channels(in_channels: int, groups: int, input_shape: tuple) -> None:
+    """Raise `ValueError` unless the groups divide the input channels."""
+    if in_channels % groups:
+        raise ValueError(
+            "The number of input channels must be evenly divisible by the number "
+            f"of groups. Received groups={groups}, but the input has "
+            f"{in_channels} channels (full input shape is {input_shape}). "
+            "Choose `groups` among the divisors of the channels."
+        )
+
+
+def check_strides_and_dilation(
+    strides: tuple[int, ...], dilation_rate: tuple[int, ...]
+) -> None:
+    """Raise `ValueError` where Conv2D refuses, so that a Conv2D always exists."""
+    if max(strides) > 1 and max(dilation_rate) > 1:
+        raise ValueError(
+            "`strides > 1` not supported in conjunction with `dilation_rate > 1`. "
+            f"Received: strides={strides} and dilation_rate={dilation_rate}. "
+            "Keras has no such convolution to soften: set one of the two to 1."
+        )
+
+
+def check_halo(halo: Any) -> None:
+    """Raise `ValueError` unless `halo` is None, the dense kernel."""
+    if halo is not None:
+        raise ValueError(
+            "`halo` must be None in this version: every input-output pair keeps "
+            f"its weight, and no storage of fewer exists yet. Received: "
+            f"halo={halo!r}. Leave `halo` out."
+        )
+
+
+def check_penalty_registration(penalty_registration: Any) -> None:
+    """Raise `ValueError` for an unknown way to register the penalties."""
+    if penalty_registration not in PENALTY_REGISTRATIONS:
+        raise ValueError(
+            f"`penalty_registration` must be one of {PENALTY_REGISTRATIONS}. "
+            f"Received: penalty_registration={penalty_registration!r}. Keep "
+            "'add_loss' unless the model uses `keras.RematScope` or synchronized "
+            "batch normalization."
+        )

@@ -1,0 +1,156 @@
+"""Which tap of a convolution joins which input to which output.
+
+A convolution with `kernel_size` k, `strides` s and `dilation_rate` d, padded by
+`before` on the near side, lets output p see input
+
+    i = p * s + t * d - before
+
+through tap t, along each axis on its own; in several dimensions the axes combine as
+a product. Everything here is integer arithmetic on NumPy index vectors.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from keras_softconv.arguments import Pads
+
+VOID = -1  # the tap sees only padding there
+
+
+def axis_pads(
+    size: int, taps: int, stride: int, dilation: int, padding: str | tuple[int, int]
+) -> tuple[int, int]:
+    """Steps of padding `(before, after)` along one axis.
+
+    'same' is Keras's rule: `ceil(size / stride)` outputs, and whatever padding they
+    need beyond the input, the smaller half first. 'circular' has the same outputs
+    and wraps the same number of steps.
+    """
+    if padding == "valid":
+        return 0, 0
+    if padding in ("same", "circular"):
+        outputs = -(-size // stride)
+        total = max((outputs - 1) * stride + dilation * (taps - 1) + 1 - size, 0)
+        return total // 2, total - total // 2
+    return padding
+
+
+def axis_inputs(
+    size: int, taps: int, stride: int, dilation: int, padding: str | tuple[int, int]
+) -> np.ndarray:
+    """Input seen by each output (row) through each tap (column) of one axis.
+
+    Example, three inputs, two taps, 'same':
+
+        [[0, 1],
+         [1, 2],
+         [2, VOID]]
+    """
+    before, after = axis_pads(size, taps, stride, dilation, padding)
+    outputs = (size + before + after - dilation * (taps - 1) - 1) // stride + 1
+    position, tap = np.arange(outputs), np.arange(taps)
+    inputs = position[:, None] * stride + tap * dilation - before  # [outputs, taps]
+    if padding == "circular":
+        return inputs % size
+    return np.where((inputs >= 0) & (inputs < size), inputs, VOID)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The joins of one convolution, in any number of dimensions.
+
+    Args:
+        input_grid: input steps per axis, without batch and channels.
+        kernel_size, strides, dilation_rate: one positive integer per axis.
+        padding: 'valid', 'same', 'circular' or one `(before, after)` pair per axis.
+        in_channels, filters, groups: as in Keras's convolutions.
+
+    Raises:
+        ValueError: when there is no output, or a circular kernel meets itself.
+    """
+
+    input_grid: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation_rate: tuple[int, ...]
+    padding: str | Pads
+    in_channels: int
+    filters: int
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.output_grid) <= 0:
+            raise ValueError(
+                "Computed output size would be zero or negative. Received "
+                f"`inputs shape={(None, *self.input_grid, self.in_channels)}`, "
+                f"`kernel shape={self.shared_kernel_shape}`, "
+                f"`dilation_rate={self.dilation_rate}`, `padding={self.padding}`. "
+                "Use a smaller kernel or dilation, or `padding='same'`."
+            )
+        spans = tuple(
+            d * (k - 1) + 1
+            for k, d in zip(self.kernel_size, self.dilation_rate, strict=True)
+        )
+        if self.padding == "circular" and any(
+            span > size for span, size in zip(spans, self.input_grid, strict=True)
+        ):
+            raise ValueError(
+                "With `padding='circular'` the dilated kernel may not be larger "
+                "than the input, or it would meet itself. Received a kernel that "
+                f"spans {spans} steps on an input of {self.input_grid} (kernel_size="
+                f"{self.kernel_size}, dilation_rate={self.dilation_rate}). "
+                "Use a smaller kernel or dilation."
+            )
+
+    @property
+    def _axes(self) -> list[tuple]:
+        paddings = (
+            (self.padding,) * len(self.input_grid)
+            if isinstance(self.padding, str)
+            else self.padding
+        )
+        axes = (
+            self.input_grid, self.kernel_size, self.strides, self.dilation_rate, paddings
+        )  # fmt: skip
+        return list(zip(*axes, strict=True))
+
+    @cached_property
+    def pads(self) -> Pads:
+        """Padding `(before, after)` per axis."""
+        return tuple(axis_pads(*axis) for axis in self._axes)
+
+    @cached_property
+    def output_grid(self) -> tuple[int, ...]:
+        """Output steps per axis."""
+        return tuple(
+            (n + sum(pads) - d * (k - 1) - 1) // s + 1
+            for (n, k, s, d, _), pads in zip(self._axes, self.pads, strict=True)
+        )
+
+    @property
+    def shared_kernel_shape(self) -> tuple[int, ...]:
+        """Shape of the Conv kernel: `(*kernel_size, in_channels // groups, filters)`."""
+        return (*self.kernel_size, self.in_channels // self.groups, self.filters)
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """Shape of the dense kernel: `(*input_grid, in_channels, *output_grid, filters)`."""
+        return (*self.input_grid, self.in_channels, *self.output_grid, self.filters)
+
+    @cached_property
+    def inputs(self) -> np.ndarray:
+        """Raveled input position of each raveled output (row) and tap (column).
+
+        Returns:
+            Integers of shape `(positions, taps)`; `VOID` where the tap sees padding.
+        """
+        joined = np.zeros((1, 1), int)  # [positions, taps]
+        for axis in self._axes:
+            step = axis_inputs(*axis)
+            pair = joined[:, None, :, None], step[None, :, None, :]
+            void = (pair[0] == VOID) | (pair[1] == VOID)
+            joined = np.where(void, VOID, pair[0] * axis[0] + pair[1])
+            joined = joined.reshape(joined.shape[0] * joined.shape[1], -1)
+        return joined
