@@ -56,7 +56,6 @@ class StructureMonitor(keras.callbacks.Callback):
             without SoftConv layers.
 
     Example:
-
     ```python
     model.fit(x, y, callbacks=[keras_softconv.callbacks.StructureMonitor("logs")])
     ```

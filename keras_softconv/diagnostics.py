@@ -72,12 +72,11 @@ def structure_numbers(layer: BaseSoftConv) -> dict[str, Tensor]:
         Dict of scalar tensors.
     """
     sharing = layer.weight_sharing
-    dtype = keras.backend.result_type(layer.deviations.dtype, "float32")
-    deviations = ops.cast(layer.deviations, dtype)
     by_tap = (*sharing.geometry.inputs.shape, -1)  # (positions, taps, the rest)
     is_member = sharing.geometry.inputs[:, :, None] != VOID
-    means = ops.reshape(ops.cast(layer.family_means(), dtype), by_tap[1:])
-    weights = ops.reshape(ops.cast(layer.shared_kernel, dtype), by_tap[1:])
+    means = ops.reshape(layer.family_means(), by_tap[1:])
+    deviations = ops.cast(layer.deviations, means.dtype)
+    weights = ops.reshape(ops.cast(layer.shared_kernel, means.dtype), by_tap[1:])
     weights = weights + ops.reshape(sharing.template(deviations), by_tap)
     weights = ops.where(is_member, weights, 0)
     shades = ops.where(is_member, weights - means, 0)

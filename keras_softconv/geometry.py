@@ -136,7 +136,7 @@ class Geometry:
 
     @property
     def kernel_shape(self) -> tuple[int, ...]:
-        """Shape of the dense kernel: `(*input_grid, in_channels, *output_grid, filters)`."""
+        """Dense kernel's shape: `(*input_grid, in_channels, *output_grid, filters)`."""
         return (*self.input_grid, self.in_channels, *self.output_grid, self.filters)
 
     @cached_property

@@ -126,13 +126,15 @@ class BaseSoftConv(keras.layers.Layer):
         self.tie_strength = self._add_strength("tie_strength")
         self.off_template_strength = self._add_strength("off_template_strength")
 
-    def _add_weight(self, name: str, shape: Shape, initializer: Any, **options: Any):
+    def _add_weight(
+        self, name: str, shape: Shape, initializer: Any, **options: Any
+    ) -> keras.Variable:
         # Without autocast the penalties see the weights themselves, in full precision.
         return self.add_weight(
             name=name, shape=shape, initializer=initializer, autocast=False, **options
         )
 
-    def _add_strength(self, name: str):
+    def _add_strength(self, name: str) -> keras.Variable:
         return self._add_weight(name, (), "ones", dtype="float32", trainable=False)
 
     def _initialize_deviations(self, shape: Shape, dtype: Any = None) -> Tensor:
@@ -190,11 +192,11 @@ class BaseSoftConv(keras.layers.Layer):
             shares = [pair[power] if pair else 0.0 for pair in factors]
             if any(shares):
                 sums = self.weight_sharing.partition_sums(elementwise, deviations)
-                penalties = [p + f * s for p, f, s in zip(penalties, shares, sums)]
+                penalties = [
+                    p + f * s for p, f, s in zip(penalties, shares, sums, strict=True)
+                ]
         if factors[0] is None:
-            penalties[0] = self.tie_regularizer(
-                self.weight_sharing.template(deviations)
-            )
+            penalties[0] = self.tie_regularizer(self.weight_sharing.template(deviations))
         if factors[1] is None:
             penalties[1] = self.off_template_regularizer(
                 self.weight_sharing.off_template(deviations)
@@ -262,16 +264,16 @@ class BaseSoftConv(keras.layers.Layer):
         """The nearest convolution: the mean effective weight of every family.
 
         Returns:
-            Tensor of Conv2D's kernel shape; 0 for a tap with no member.
+            Tensor of Conv2D's kernel shape, in float32 or better; 0 for a tap with no
+            member.
         """
         self._check_built("family_means()")
         sharing = self.weight_sharing
+        dtype = keras.backend.result_type(self.deviations.dtype, "float32")
         means = ops.reshape(self.shared_kernel, (len(sharing.member_counts), -1))
-        means = ops.where(sharing.member_counts > 0, means, 0)
-        shape = self.shared_kernel.shape
-        return ops.reshape(means, shape) + sharing.project(
-            ops.convert_to_tensor(self.deviations)
-        )
+        means = ops.where(sharing.member_counts > 0, ops.cast(means, dtype), 0)
+        means = ops.reshape(means, self.shared_kernel.shape)
+        return means + sharing.project(ops.cast(self.deviations, dtype))
 
     # Shapes and checks.
 
@@ -321,7 +323,7 @@ class BaseSoftConv(keras.layers.Layer):
             expected = self._join_shape(None, geometry.input_grid, geometry.in_channels)
         fits = len(shape) == len(expected) and all(
             None in (size, wanted) or size == wanted
-            for size, wanted in zip(shape, expected)
+            for size, wanted in zip(shape, expected, strict=True)
         )
         if not fits:
             raise ValueError(
@@ -378,18 +380,14 @@ class BaseSoftConv(keras.layers.Layer):
                 "bias_initializer": initializers.serialize(self.bias_initializer),
                 "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
                 "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-                "activity_regularizer": regularizers.serialize(
-                    self.activity_regularizer
-                ),
+                "activity_regularizer": regularizers.serialize(self.activity_regularizer),
                 "kernel_constraint": constraints.serialize(self.kernel_constraint),
                 "bias_constraint": constraints.serialize(self.bias_constraint),
                 "tie_regularizer": regularizers.serialize(self.tie_regularizer),
                 "off_template_regularizer": regularizers.serialize(
                     self.off_template_regularizer
                 ),
-                "deviation_initializer": initializers.serialize(
-                    self.deviation_initializer
-                ),
+                "deviation_initializer": initializers.serialize(self.deviation_initializer),
                 "halo": self.halo,
                 "penalty_registration": self.penalty_registration,
             }
@@ -480,7 +478,6 @@ class SoftConv2D(BaseSoftConv):
             that does not fit, or a kernel too large to hold.
 
     Example:
-
     >>> layer = keras_softconv.SoftConv2D(filters=1, kernel_size=2)
     >>> layer(np.ones((5, 3, 3, 1))).shape
     (5, 2, 2, 1)

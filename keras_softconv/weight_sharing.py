@@ -35,7 +35,7 @@ class DenseWeightSharing:
     def _template_rows(self) -> np.ndarray:
         """Row of each (output position, tap, channel of the group, group), or `VOID`."""
         geometry = self.geometry
-        positions, taps = geometry.inputs.shape
+        positions = len(geometry.inputs)
         group = np.arange(geometry.groups)
         channel = np.arange(geometry.in_channels).reshape(geometry.groups, -1).T
         near = geometry.inputs[:, :, None, None]  # [positions, taps, 1, 1]
@@ -98,9 +98,7 @@ class DenseWeightSharing:
     def off_template(self, kernel: Tensor) -> Tensor:
         """The dense kernel with every template entry set to zero."""
         zeros = ops.zeros((self._member_rows.size, self.row_length), kernel.dtype)
-        rows = ops.scatter_update(
-            self._as_rows(kernel), self._member_rows[:, None], zeros
-        )
+        rows = ops.scatter_update(self._as_rows(kernel), self._member_rows[:, None], zeros)
         return ops.reshape(rows, self.geometry.kernel_shape)
 
     def partition_sums(
@@ -125,9 +123,7 @@ class DenseWeightSharing:
         means = ops.sum(members, axis=0) / np.maximum(self.member_counts, 1)
         return ops.reshape(means, self.geometry.shared_kernel_shape)
 
-    def product(
-        self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor
-    ) -> Tensor:
+    def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
         """`inputs @ (E(S) + D)`, as a convolution plus a matrix product.
 
         Adding E(S) to D first would copy the dense kernel at every step.

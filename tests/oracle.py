@@ -1,0 +1,70 @@
+"""What a convolution does to a dense kernel, told by Keras's own convolutions.
+
+Fed with one-hot images, a convolution without bias answers with its dense matrix.
+"""
+
+import keras
+import numpy as np
+from conv_cases import as_tuple, pad_as_told
+
+from keras_softconv.arguments import standardize_padding
+from keras_softconv.geometry import Geometry
+
+CONVS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
+
+
+def geometry_of(case) -> Geometry:
+    grid, in_channels, filters, arguments = case
+    rank = len(grid)
+    return Geometry(
+        grid,
+        as_tuple(arguments["kernel_size"], rank),
+        as_tuple(arguments.get("strides", 1), rank),
+        as_tuple(arguments.get("dilation_rate", 1), rank),
+        standardize_padding(arguments.get("padding", "valid"), rank),
+        in_channels,
+        filters,
+        arguments.get("groups", 1),
+    )
+
+
+def convolve(case, images: np.ndarray, kernel: np.ndarray, **arguments) -> np.ndarray:
+    """Keras's convolution of `images` with `kernel`, NumPy doing unusual paddings."""
+    geometry = geometry_of(case)
+    padded, padding = pad_as_told(
+        images,
+        geometry.padding,
+        geometry.input_grid,
+        geometry.kernel_size,
+        geometry.strides,
+        geometry.dilation_rate,
+    )
+    conv = CONVS[len(geometry.input_grid)](
+        geometry.filters,
+        geometry.kernel_size,
+        geometry.strides,
+        padding=padding,
+        dilation_rate=geometry.dilation_rate,
+        groups=geometry.groups,
+        data_format="channels_last",
+        **{"use_bias": False} | arguments,
+    )
+    conv.build(padded.shape)
+    conv.set_weights([kernel, *conv.get_weights()[1:]])
+    return keras.ops.convert_to_numpy(conv(padded.astype("float32")))
+
+
+def dense_kernel(case, kernel: np.ndarray) -> np.ndarray:
+    """Dense kernel of the convolution with `kernel`, of `Geometry.kernel_shape`."""
+    grid, in_channels, *_ = case
+    size = int(np.prod(grid)) * in_channels
+    images = np.eye(size, dtype="float32").reshape(-1, *grid, in_channels)
+    outputs = convolve(case, images, kernel)  # [size, *output_grid, filters]
+    return outputs.reshape(*grid, in_channels, *outputs.shape[1:])
+
+
+def family_ids(case) -> np.ndarray:
+    """The kernel that holds 1, 2, 3, ... puts each family's number into its place."""
+    shape = geometry_of(case).shared_kernel_shape
+    numbers = np.arange(1, np.prod(shape) + 1, dtype="float32").reshape(shape)
+    return np.rint(dense_kernel(case, numbers)).astype(int) - 1

@@ -1,0 +1,69 @@
+"""The floors of the house: imports only point down."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "keras_softconv"
+FLOORS = [
+    {"arguments"},
+    {"geometry", "regularizers"},
+    {"weight_sharing"},
+    {"layers"},
+    {"diagnostics"},
+    {"callbacks"},
+]
+FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+
+
+def imports(source: str) -> set[str]:
+    """All modules that a source imports, anywhere in it."""
+    modules = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= names if node.module == "keras_softconv" else {node.module}
+    return modules
+
+
+def upward(module: str, source: str) -> set[str]:
+    """Modules of the package that are imported from the same floor or above."""
+    own = {name.split(".")[1] for name in imports(source) if "keras_softconv." in name}
+    return {name for name in own if FLOOR[name] >= FLOOR[module]}
+
+
+@pytest.mark.parametrize("module", FLOOR)
+def test_imports_point_down(module):
+    assert upward(module, (PACKAGE / f"{module}.py").read_text()) == set()
+
+
+def test_every_module_has_a_floor_and_this_test_can_fail():
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert modules == set(FLOOR)
+    assert upward("geometry", "from keras_softconv.layers import SoftConv2D") == {"layers"}
+    assert upward("layers", "from keras_softconv import callbacks") == {"callbacks"}
+
+
+def test_geometry_knows_neither_keras_nor_tensors():
+    for module in ("arguments", "geometry"):
+        names = {name.split(".")[0] for name in imports(
+            (PACKAGE / f"{module}.py").read_text())}  # fmt: skip
+        assert names.isdisjoint({"keras", "tensorflow", "torch", "jax"})
+
+
+def test_tensorflow_is_imported_by_the_callbacks_alone_and_only_when_they_write():
+    for module in FLOOR:
+        found = "tensorflow" in imports((PACKAGE / f"{module}.py").read_text())
+        assert found == (module == "callbacks")
+    tree = ast.parse((PACKAGE / "callbacks.py").read_text())
+    assert not any("tensorflow" in ast.dump(node) for node in tree.body
+                   if isinstance(node, (ast.Import, ast.ImportFrom)))  # fmt: skip
+
+
+def test_no_assert_in_the_package():
+    for module in FLOOR:
+        tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+        assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree))

@@ -1,0 +1,229 @@
+"""Event files are read back: tags, steps and values, and nobody is disturbed."""
+
+import csv
+
+import independent
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from soft_models import numpy_weights, soft_model
+from tensorboard.backend.event_processing.event_accumulator import (
+    TENSORS,
+    EventAccumulator,
+)
+
+from keras_softconv.callbacks import StructureMonitor
+from keras_softconv.diagnostics import soft_layers
+
+NAMES = [
+    "family_variance",
+    "off_template_mass",
+    "convolution_share",
+    "tie_penalty",
+    "off_template_penalty",
+]
+
+
+def read(folder) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) by tag, of all event files of one run."""
+    events = EventAccumulator(str(folder), size_guidance={TENSORS: 0}).Reload()
+    return {
+        tag: [(e.step, tf.make_ndarray(e.tensor_proto).item()) for e in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars"
+    }  # fmt: skip
+
+
+def expected_numbers(model) -> dict[str, float]:
+    """All tags with their values now, computed by NumPy in float64."""
+    numbers = {}
+    for path, layer in soft_layers(model).items():
+        ids = layer.family_ids()
+        kernel = keras.ops.convert_to_numpy(layer.kernel)
+        named = independent.structure_numbers(kernel, ids)
+        named |= independent.penalties(
+            numpy_weights(layer),
+            ids,
+            lambda x: 1e-3 * (x**2).sum(),
+            lambda x: 1e-3 * (x**2).sum(),
+            strengths=(float(layer.tie_strength), float(layer.off_template_strength)),
+        )
+        numbers |= {f"softconv/{path}/{name}": v for name, v in named.items()}
+    return numbers
+
+
+class Witness(keras.callbacks.Callback):
+    """Keeps the expected numbers of every step that it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {}
+
+    def look(self):
+        self.seen[int(self.model.optimizer.iterations)] = expected_numbers(self.model)
+
+    def on_train_begin(self, logs=None):
+        self.look()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.look()
+
+
+def compiled(model=None, **arguments):
+    model = model or soft_model()
+    model.compile("adam", "mse", **arguments)
+    return model
+
+
+def fit(model, images, callbacks, epochs=3, batch_size=2, **arguments):
+    """Four batches an epoch."""
+    x, y = images
+    return model.fit(
+        x, y, epochs=epochs, batch_size=batch_size, callbacks=callbacks, verbose=0,
+        **arguments,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("update_freq", "steps"),
+    [("epoch", [0, 4, 8, 12]), ("batch", list(range(13))), (5, [0, 5, 10])],
+)
+def test_tags_steps_and_values(images, tmp_path, update_freq, steps):
+    model, witness = compiled(), Witness()
+    model.layers[0].tie_strength.assign(2.0)
+    fit(model, images, [StructureMonitor(tmp_path, update_freq), witness])
+    logged = read(tmp_path / "softconv")
+    assert set(logged) == {f"softconv/{model.layers[0].path}/{name}" for name in NAMES}
+    for tag, events in logged.items():
+        assert [step for step, _ in events] == steps
+        expected = [witness.seen[step][tag] for step in steps]
+        values = [value for _, value in events]
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_every_layer_of_a_nested_model(images, tmp_path):
+    x, _ = images
+    inner = soft_model("deep")
+    top = soft_model("top")
+    model = keras.Sequential([keras.Input(x.shape[1:]), inner, keras.layers.Conv2D(2, 1),
+                              *top.layers])  # fmt: skip
+    fit(compiled(model), images, [StructureMonitor(tmp_path)])
+    paths = [inner.layers[0].path, top.layers[0].path]
+    assert set(read(tmp_path / "softconv")) == {
+        f"softconv/{path}/{name}" for path in paths for name in NAMES
+    }
+
+
+@pytest.mark.parametrize("keras_first", [True, False])
+@pytest.mark.parametrize("keras_freq", ["epoch", "batch", 3])
+def test_beside_the_tensorboard_callback(images, tmp_path, keras_first, keras_freq):
+    def tensorboard(folder):
+        return keras.callbacks.TensorBoard(folder, update_freq=keras_freq)
+
+    keras.utils.set_random_seed(1)
+    model = soft_model()
+    initial = model.get_weights()
+    fit(compiled(model), images, [tensorboard(tmp_path / "alone")],
+        validation_data=images)  # fmt: skip
+    model.set_weights(initial)
+    both = [tensorboard(tmp_path / "both"), StructureMonitor(tmp_path / "both", 5)]
+    fit(compiled(model), images, both if keras_first else both[::-1],
+        validation_data=images)  # fmt: skip
+    ours = read(tmp_path / "both" / "softconv")
+    assert [[s for s, _ in events] for events in ours.values()] == [[0, 5, 10]] * 5
+    for run in ("train", "validation"):
+        alone, beside = (read(tmp_path / kind / run) for kind in ("alone", "both"))
+        extra = {tag for tag in beside if "softconv" in tag}
+        # Numbers in `logs` are everybody's, who comes later in the list.
+        assert bool(extra) == (not keras_first and run == "train")
+        assert {tag: beside[tag] for tag in beside if tag not in extra} == alone
+
+
+def test_logs_are_seen_by_history_csv_and_early_stopping(images, tmp_path):
+    model = compiled()
+    tag = f"softconv/{model.layers[0].path}/off_template_mass"
+    stop = keras.callbacks.EarlyStopping(tag, patience=1, min_delta=10.0, mode="min")
+    file = tmp_path / "log.csv"
+    history = fit(
+        model,
+        images,
+        [StructureMonitor(tmp_path), keras.callbacks.CSVLogger(file), stop],
+        epochs=9,
+    ).history
+    logged = [value for _, value in read(tmp_path / "softconv")[tag]]
+    assert len(history[tag]) == 2  # no improvement by 10 in the second epoch
+    np.testing.assert_allclose(history[tag], logged[1:], rtol=1e-6)
+    with file.open() as lines:
+        rows = list(csv.DictReader(lines))
+    np.testing.assert_allclose([float(r[tag]) for r in rows], history[tag], rtol=1e-6)
+
+
+def test_a_second_fit_goes_on_where_the_first_ended(images, tmp_path):
+    model, monitor = compiled(), StructureMonitor(tmp_path)
+    fit(model, images, [monitor], epochs=2)
+    fit(model, images, [monitor], epochs=1)
+    for events in read(tmp_path / "softconv").values():
+        assert [step for step, _ in events] == [0, 4, 8, 12]
+
+
+def test_another_model_with_the_same_monitor_begins_anew(images, tmp_path):
+    monitor = StructureMonitor(tmp_path)
+    for _ in range(2):
+        fit(compiled(), images, [monitor], epochs=1)
+    for events in read(tmp_path / "softconv").values():
+        assert [step for step, _ in events] == [0, 4]
+    assert len(read(tmp_path / "softconv")) == 10
+
+
+def test_several_steps_per_execution(images, tmp_path):
+    model = compiled(steps_per_execution=4)
+    fit(model, images, [StructureMonitor(tmp_path, 3)])
+    for events in read(tmp_path / "softconv").values():
+        assert [step for step, _ in events] == [0, 4, 8, 12]
+
+
+def test_mixed_precision_counts_the_optimizer_steps(images, tmp_path):
+    model = soft_model(dtype="mixed_float16")
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), "mse")
+    fit(model, images, [StructureMonitor(tmp_path)])
+    for events in read(tmp_path / "softconv").values():
+        assert [step for step, _ in events] == [0, 4, 8, 12]
+        assert np.isfinite([value for _, value in events]).all()
+
+
+def test_no_batch_hook_unless_asked(tmp_path):
+    default = keras.callbacks.Callback.on_train_batch_end
+    assert StructureMonitor(tmp_path).on_train_batch_end.__func__ is default
+    assert StructureMonitor(tmp_path, 5).on_train_batch_end.__func__ is not default
+
+
+def test_each_scalar_is_described(images, tmp_path):
+    fit(compiled(), images, [StructureMonitor(tmp_path)], epochs=1)
+    events = EventAccumulator(str(tmp_path / "softconv")).Reload()
+    for tag in events.Tags()["tensors"]:
+        assert len(events.SummaryMetadata(tag).summary_description) > 40
+
+
+@pytest.mark.parametrize("update_freq", [0, -1, 1.5, True, "step", None])
+def test_bad_update_freq(tmp_path, update_freq):
+    message = rf"`update_freq` must be.*Received: update_freq={update_freq!r}. Use 'epoch'"
+    with pytest.raises(ValueError, match=message):
+        StructureMonitor(tmp_path, update_freq)
+
+
+def test_log_dir_that_is_no_folder(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    for log_dir in (file, None):
+        with pytest.raises(ValueError, match=r"`log_dir` must be the path of a folder"):
+            StructureMonitor(log_dir)
+    assert file.read_text() == "kept"
+
+
+def test_a_model_without_soft_layers_leaves_no_log(images, tmp_path):
+    model = keras.Sequential([keras.Input((5, 4, 2)), keras.layers.Conv2D(3, 1, name="c")])
+    message = r"no built SoftConv layer.*Received: model '.*' with layers \['c'\]. Add"
+    with pytest.raises(ValueError, match=message):
+        fit(compiled(model), images, [StructureMonitor(tmp_path)])
+    assert list(tmp_path.iterdir()) == []

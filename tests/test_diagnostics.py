@@ -1,0 +1,118 @@
+"""The three numbers against float64, and the search for layers."""
+
+import independent
+import keras
+import numpy as np
+import oracle
+import pytest
+from soft_models import each_case, random_layer, soft_model
+
+from keras_softconv import SoftConv2D
+from keras_softconv.diagnostics import soft_layers, structure_numbers
+
+
+def as_floats(tensors):
+    return {name: float(value) for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
+def test_numbers_equal_an_independent_computation_in_float64(case, rng):
+    layer = random_layer(case, rng)
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    expected = independent.structure_numbers(kernel, oracle.family_ids(case))
+    numbers = as_floats(structure_numbers(layer))
+    assert numbers.keys() == expected.keys()
+    for name, value in numbers.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
+def test_analysis_of_variance_adds_up(case, rng):
+    layer = random_layer(case, rng)
+    numbers = as_floats(structure_numbers(layer))
+    kernel = keras.ops.convert_to_numpy(layer.kernel).astype("float64")
+    mask = layer.template_mask()
+    parts = (
+        numbers["convolution_share"] * (kernel**2).sum(),
+        numbers["family_variance"] * mask.sum(),
+        (kernel[~mask] ** 2).sum(),
+    )
+    np.testing.assert_allclose(sum(parts), (kernel**2).sum(), rtol=1e-5)
+
+
+def test_the_two_ends(rng):
+    layer = random_layer(((4, 4), 2, 3, {"kernel_size": 3, "padding": "same"}), rng)
+    layer.deviations.assign(np.zeros(layer.deviations.shape))
+    convolution = as_floats(structure_numbers(layer))
+    assert convolution["off_template_mass"] == 0
+    np.testing.assert_allclose(convolution["family_variance"], 0, atol=1e-12)
+    np.testing.assert_allclose(convolution["convolution_share"], 1, rtol=1e-6)
+    for weight in layer.trainable_weights:
+        weight.assign(np.zeros(weight.shape))
+    assert as_floats(structure_numbers(layer)) == {
+        "family_variance": 0.0,
+        "off_template_mass": 0.0,
+        "convolution_share": 1.0,
+    }
+
+
+def test_half_precision_weights_are_summed_in_float32(rng):
+    case = ((6, 6), 4, 8, {"kernel_size": 3, "padding": "same"})
+    layer = random_layer(case, rng, dtype="float16")
+    kernel = keras.ops.convert_to_numpy(layer.shared_kernel).astype("float32")
+    kernel = oracle.dense_kernel(case, kernel).astype("float64")
+    kernel = kernel + keras.ops.convert_to_numpy(layer.deviations)
+    expected = independent.structure_numbers(kernel, oracle.family_ids(case))
+    for name, value in as_floats(structure_numbers(layer)).items():
+        # In float16 itself the means alone would be wrong by 1e-3.
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5)
+
+
+class Block(keras.layers.Layer):
+    """Holds layers in an attribute, a list and a dict, as users do."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = SoftConv2D(2, 3, padding="same", name="first")
+        self.rest = [SoftConv2D(2, 3, padding="same", name="listed")]
+        self.named = {"last": SoftConv2D(2, 3, padding="same", name="kept")}
+
+    def call(self, inputs):
+        return self.named["last"](self.rest[0](self.first(inputs)))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 2)
+
+
+def test_layers_are_found_wherever_they_are():
+    inner = soft_model("inner_soft")
+    inner.name = "encoder"
+    inputs = keras.Input((1, 5, 4, 2))
+    outputs = keras.layers.TimeDistributed(inner)(inputs)
+    outputs = keras.layers.TimeDistributed(SoftConv2D(2, 3, name="timed"))(outputs)
+    outputs = keras.layers.Reshape((3, 2, 2))(outputs)
+    outputs = Block(name="block")(outputs)
+    shared = SoftConv2D(2, 3, padding="same", name="shared")
+    model = keras.Model(inputs, shared(shared(outputs)))
+    model(np.zeros((1, 1, 5, 4, 2)))
+    found = soft_layers(model)
+    assert {layer.name for layer in found.values()} == {
+        "inner_soft", "timed", "first", "listed", "kept", "shared"
+    }  # fmt: skip
+    assert len(found) == 6
+    assert all(path == layer.path for path, layer in found.items())
+
+
+def test_layers_of_the_same_path_are_numbered():
+    inputs = keras.Input((5, 4, 2))
+    branches = []
+    for _ in range(3):
+        layer = SoftConv2D(2, 3, name="soft")
+        branch = keras.Sequential([keras.Input((5, 4, 2)), layer], name="branch")
+        branches.append(branch)
+    for number, branch in enumerate(branches):
+        branch.name = f"branch{number}"
+    outputs = keras.layers.Add()([branch(inputs) for branch in branches])
+    found = soft_layers(keras.Model(inputs, outputs))
+    assert list(found) == ["branch/soft", "branch/soft_1", "branch/soft_2"]
+    assert len({id(layer) for layer in found.values()}) == 3

@@ -1,0 +1,75 @@
+"""The index arithmetic against real convolutions of one-hot images."""
+
+import numpy as np
+import pytest
+from conv_cases import CASES_2D, random_cases
+from hypothesis import HealthCheck, given, settings
+from oracle import family_ids, geometry_of
+
+from keras_softconv.geometry import VOID, Geometry, axis_inputs, axis_pads
+from keras_softconv.weight_sharing import DenseWeightSharing
+
+
+def check_against_oracle(case) -> None:
+    geometry = geometry_of(case)
+    expected = family_ids(case)
+    assert geometry.kernel_shape == expected.shape
+    ids = DenseWeightSharing(geometry).family_ids()
+    np.testing.assert_array_equal(ids, expected)
+    # Counting: joins without channels, times the weights of each.
+    weights = geometry.in_channels // geometry.groups * geometry.filters
+    assert (geometry.inputs != VOID).sum() * weights == (expected >= 0).sum()
+
+
+@pytest.mark.parametrize("case", CASES_2D.values(), ids=CASES_2D.keys())
+def test_family_ids_are_those_of_a_real_convolution(case):
+    check_against_oracle(case)
+
+
+@settings(max_examples=250, deadline=None, derandomize=True,
+          suppress_health_check=list(HealthCheck))  # fmt: skip
+@given(random_cases())
+def test_family_ids_of_random_convolutions_in_one_to_three_dimensions(case):
+    check_against_oracle(case)
+
+
+def test_strides_and_dilation_together_skip_outputs_of_the_dilated_convolution():
+    # Keras refuses the pair, but the arithmetic has no reason to.
+    arguments = ((2, 1), 3, 2)
+    for rows in range(5, 9):
+        every = Geometry((rows,), (3,), (1,), (2,), (arguments[0],), 1, 1)
+        third = Geometry((rows,), (3,), (3,), (2,), (arguments[0],), 1, 1)
+        np.testing.assert_array_equal(third.inputs, every.inputs[::3])
+
+
+def test_same_padding_on_one_axis_by_hand():
+    assert axis_inputs(3, 2, 1, 1, "same").tolist() == [[0, 1], [1, 2], [2, VOID]]
+    assert axis_pads(6, 3, 2, 1, "same") == (0, 1)
+    assert axis_pads(5, 3, 2, 1, "same") == (1, 1)
+
+
+def test_circular_padding_wraps_and_has_no_void():
+    assert axis_inputs(4, 3, 1, 1, "circular").tolist() == [
+        [3, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 0]
+    ]  # fmt: skip
+
+
+def test_a_window_wholly_in_the_padding_has_no_members():
+    inputs = axis_inputs(2, 2, 1, 1, (3, 0))
+    assert inputs.tolist() == [[VOID, VOID], [VOID, VOID], [VOID, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("padding", ["valid", ((1, 0), (0, 1))])
+def test_no_output_is_an_error(padding):
+    message = (
+        r"Computed output size would be zero or negative. Received `inputs shape="
+        r"\(None, 3, 3, 1\)`, `kernel shape=\(5, 5, 1, 2\)`.*Use a smaller kernel"
+    )
+    with pytest.raises(ValueError, match=message):
+        Geometry((3, 3), (5, 5), (1, 1), (1, 1), padding, 1, 2)
+
+
+def test_a_circular_kernel_may_not_meet_itself():
+    message = r"may not be larger than the input.*spans \(3, 5\) steps.*Use a smaller"
+    with pytest.raises(ValueError, match=message):
+        Geometry((4, 4), (3, 3), (1, 1), (1, 2), "circular", 1, 1)

@@ -1,0 +1,397 @@
+"""SoftConv2D as a layer: its two ends, its weights, its manners towards Keras."""
+
+import inspect
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import oracle
+import pytest
+from soft_models import each_case, numpy_weights, random_layer, soft_model
+
+import keras_softconv
+from keras_softconv import SoftConv2D
+
+
+def to_numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def random_images(case, rng, count=3):
+    grid, in_channels, *_ = case
+    return rng.normal(size=(count, *grid, in_channels)).astype("float32")
+
+
+class TestOrigin:
+    """The example of Cross Validated question 559113: 3x3 input, 2x2 filter."""
+
+    def test_counts(self):
+        layer = SoftConv2D(1, 2)
+        layer.build((None, 3, 3, 1))
+        ids = layer.family_ids()
+        assert ids.size == 36
+        assert [int((ids == tap).sum()) for tap in range(4)] == [4, 4, 4, 4]
+        assert (ids == -1).sum() == 20
+        assert layer.template_mask().sum() == 16
+
+    def test_members_are_those_of_the_formula(self):
+        # Neuron (p, q) sees pixel (p + a, q + b) through tap (a, b).
+        layer = SoftConv2D(1, 2)
+        layer.build((None, 3, 3, 1))
+        ids = layer.family_ids()
+        for tap, (a, b) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+            members = {(p + a, q + b, 0, p, q, 0) for p in range(2) for q in range(2)}
+            assert {tuple(map(int, m)) for m in np.argwhere(ids == tap)} == members
+
+
+@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
+class TestEveryCase:
+    def test_is_a_convolution_when_deviations_are_zero(self, case, rng):
+        layer = random_layer(case, rng)
+        for weight in (layer.deviations, layer.bias_deviations):
+            weight.assign(np.zeros(weight.shape))
+        x = random_images(case, rng)
+        expected = oracle.convolve(case, x, to_numpy(layer.shared_kernel))
+        expected = expected + to_numpy(layer.shared_bias)
+        np.testing.assert_allclose(to_numpy(layer(x)), expected, rtol=1e-5, atol=1e-6)
+
+    def test_is_a_dense_layer_always(self, case, rng):
+        layer = random_layer(case, rng)
+        x = random_images(case, rng)
+        kernel = to_numpy(layer.kernel).astype("float64")
+        bias = to_numpy(layer.bias)
+        expected = x.reshape(3, -1) @ kernel.reshape(x[0].size, -1) + bias.ravel()
+        np.testing.assert_allclose(
+            to_numpy(layer(x)).reshape(3, -1), expected, rtol=1e-4, atol=1e-4
+        )
+
+    def test_kernel_is_the_expanded_shared_kernel_plus_deviations(self, case, rng):
+        layer = random_layer(case, rng)
+        weights = numpy_weights(layer)
+        expanded = oracle.dense_kernel(case, weights["shared_kernel"])
+        np.testing.assert_allclose(
+            to_numpy(layer.kernel),
+            expanded + weights["deviations"],
+            rtol=1e-5,
+            atol=1e-6,
+        )
+
+    def test_family_ids_and_means(self, case, rng):
+        layer = random_layer(case, rng)
+        ids = oracle.family_ids(case)
+        np.testing.assert_array_equal(layer.family_ids(), ids)
+        np.testing.assert_array_equal(layer.template_mask(), ids >= 0)
+        kernel = to_numpy(layer.kernel).astype("float64")
+        means = to_numpy(layer.family_means())
+        assert means.shape == tuple(layer.shared_kernel.shape)
+        for family, mean in enumerate(means.ravel()):
+            members = kernel[ids == family]
+            expected = members.mean() if members.size else 0.0
+            np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-6)
+
+    def test_channels_first_is_the_same_layer_transposed(self, case, rng):
+        last = random_layer(case, rng)
+        first = SoftConv2D(**last.get_config() | {"data_format": "channels_first"})
+        x = random_images(case, rng)
+        transposed = np.moveaxis(x, -1, 1)
+        first.build(transposed.shape)
+        first.set_weights(last.get_weights())
+        outputs = np.moveaxis(to_numpy(first(transposed)), 1, -1)
+        np.testing.assert_allclose(outputs, to_numpy(last(x)), rtol=1e-5, atol=1e-6)
+        assert first.compute_output_shape(transposed.shape) == first(transposed).shape
+
+    def test_symbolic_and_eager_shapes_agree(self, case, rng):
+        layer = random_layer(case, rng)
+        x = random_images(case, rng)
+        assert layer.compute_output_shape(x.shape) == tuple(layer(x).shape)
+        symbolic = layer(keras.Input(x.shape[1:]))
+        assert symbolic.shape == (None, *layer(x).shape[1:])
+
+
+def test_same_names_order_and_defaults_as_conv2d():
+    ours = inspect.signature(SoftConv2D).parameters
+    theirs = inspect.signature(keras.layers.Conv2D).parameters
+    new = {
+        "tie_regularizer",
+        "off_template_regularizer",
+        "deviation_initializer",
+        "halo",
+        "penalty_registration",
+    }
+    shared = [(name, p.default, p.kind) for name, p in ours.items() if name not in new]
+    assert shared == [(name, p.default, p.kind) for name, p in theirs.items()]
+    assert {ours[name].kind for name in new} == {inspect.Parameter.KEYWORD_ONLY}
+    for name in ("tie_regularizer", "off_template_regularizer"):
+        assert isinstance(ours[name].default, keras.regularizers.L2)
+        assert ours[name].default.l2 == 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+@pytest.mark.parametrize(
+    ("filters", "arguments", "input_shape", "output_shape"),
+    [
+        (5, {"kernel_size": 2}, (3, 5, 5, 4), (3, 4, 4, 5)),
+        (
+            6,
+            {"kernel_size": 2, "padding": "same", "dilation_rate": (2, 2), "groups": 2},
+            (3, 4, 4, 4),
+            (3, 4, 4, 6),
+        ),
+        (
+            6,
+            {"kernel_size": (2, 2), "strides": (2, 1), "groups": 2},
+            (3, 5, 5, 4),
+            (3, 2, 4, 6),
+        ),
+        (
+            2,
+            {
+                "kernel_size": 3,
+                "padding": ((1, 0), (2, 2)),
+                "deviation_initializer": "he_normal",
+                "tie_regularizer": "l1",
+                "off_template_regularizer": keras.regularizers.L1L2(0.1, 0.2),
+                "penalty_registration": "regularizer",
+            },
+            (3, 4, 4, 1),
+            (3, 3, 6, 2),
+        ),
+    ],
+)
+def test_keras_own_layer_test(filters, arguments, input_shape, output_shape):
+    testing = pytest.importorskip("keras.src.testing", reason="Keras's private helper")
+    testing.TestCase().run_layer_test(
+        SoftConv2D,
+        init_kwargs={"filters": filters, **arguments},
+        input_shape=input_shape,
+        expected_output_shape=output_shape,
+        expected_num_trainable_weights=4,
+        expected_num_non_trainable_weights=2,
+        expected_num_losses=2,
+        supports_masking=False,
+    )
+
+
+def test_weights_have_the_documented_names_shapes_and_dtypes():
+    layer = SoftConv2D(6, 3, padding="same", groups=2, dtype="bfloat16")
+    layer.build((None, 5, 4, 4))
+    weights = {weight.name: weight for weight in layer.weights}
+    assert {name: tuple(weight.shape) for name, weight in weights.items()} == {
+        "shared_kernel": (3, 3, 2, 6),
+        "deviations": (5, 4, 4, 5, 4, 6),
+        "shared_bias": (6,),
+        "bias_deviations": (5, 4, 6),
+        "tie_strength": (),
+        "off_template_strength": (),
+    }
+    for name in ("tie_strength", "off_template_strength"):
+        assert weights[name].dtype == "float32"
+        assert not weights[name].trainable
+        assert float(weights[name]) == 1.0
+
+
+def test_without_bias():
+    layer = SoftConv2D(2, 2, use_bias=False)
+    layer.build((None, 3, 3, 1))
+    assert layer.bias is None
+    assert [w.name for w in layer.trainable_weights] == ["shared_kernel", "deviations"]
+
+
+def test_deviations_start_with_the_fans_of_the_dense_layer():
+    layer = SoftConv2D(4, 3, padding="same", deviation_initializer="glorot_uniform")
+    layer.build((None, 10, 10, 3))
+    limit = np.sqrt(6 / (10 * 10 * 3 + 10 * 10 * 4))
+    deviations = to_numpy(layer.deviations)
+    np.testing.assert_allclose(np.abs(deviations).max(), limit, rtol=1e-3)
+    assert np.abs(deviations).max() <= limit
+
+
+def test_by_default_starts_as_a_convolution():
+    layer = SoftConv2D(4, 3, deviation_initializer=None)
+    layer.build((None, 6, 6, 3))
+    assert not to_numpy(layer.deviations).any()
+    assert to_numpy(layer.shared_kernel).any()
+
+
+def test_constraints_and_activation(images):
+    x, _ = images
+    layer = SoftConv2D(
+        3, 2, activation="relu", kernel_constraint="non_neg", bias_constraint="non_neg"
+    )
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+    model.compile("sgd", "mse")
+    outputs = model.predict(x, verbose=0)
+    assert outputs.min() >= 0
+    model.fit(x, -np.ones_like(outputs), epochs=3, verbose=0)
+    for weight in (layer.shared_kernel, layer.shared_bias):
+        assert to_numpy(weight).min() >= 0
+
+
+def test_integer_images():
+    layer = SoftConv2D(2, 2)
+    whole = layer(np.arange(18).reshape(2, 3, 3, 1))
+    np.testing.assert_allclose(
+        to_numpy(whole),
+        to_numpy(layer(np.arange(18.0).reshape(2, 3, 3, 1))),
+        rtol=1e-6,
+    )
+
+
+class TestSaving:
+    def check_round_trip(self, model, x, path):
+        model.layers[0].tie_strength.assign(7.0)
+        model.save(path)
+        loaded = keras.models.load_model(path)
+        np.testing.assert_array_equal(
+            model.predict(x, verbose=0), loaded.predict(x, verbose=0)
+        )
+        assert float(loaded.layers[0].tie_strength) == 7.0
+        assert loaded.layers[0].get_config() == model.layers[0].get_config()
+        return loaded
+
+    def test_keras_file(self, images, tmp_path):
+        x, y = images
+        model = soft_model(tie_regularizer=keras.regularizers.L1(0.25))
+        model.compile("adam", "mse")
+        model.fit(x, y, verbose=0)
+        loaded = self.check_round_trip(model, x, tmp_path / "model.keras")
+        assert loaded.evaluate(x, y, verbose=0) == model.evaluate(x, y, verbose=0)
+
+    def test_explicit_padding_survives(self, images, tmp_path):
+        x, _ = images
+        layer = SoftConv2D(2, 3, padding=(1, (0, 2)))
+        model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+        loaded = self.check_round_trip(model, x, tmp_path / "model.keras")
+        assert loaded.layers[0].padding == ((1, 1), (0, 2))
+
+    def test_loads_in_a_fresh_process_that_imports_the_package(self, tmp_path):
+        path = tmp_path / "model.keras"
+        soft_model().save(path)
+        program = (
+            "import keras, keras_softconv\n"
+            f"print(keras.models.load_model({str(path)!r}).layers[0].name)"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        assert result.stdout.strip() == "soft"
+
+
+def test_large_layer_exports_a_small_graph(tmp_path):
+    # 33.5 million weights; a mask or id array of that size would be 134 MB.
+    layer = SoftConv2D(2, 3, padding="same")
+    model = keras.Sequential([keras.Input((64, 64, 1)), layer])
+    assert layer.deviations.shape.num_elements() > 33e6
+    model.export(tmp_path / "export", verbose=False)
+    assert (tmp_path / "export" / "saved_model.pb").stat().st_size < 5e6
+
+
+VALID = {"filters": 2, "kernel_size": 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"filters": 0}, r"argument `filters`.*positive value. Received filters=0"),
+        ({"filters": 2.0}, r"`filters`.*Received filters=2.0.*integer of at least 1"),
+        ({"filters": True}, r"`filters`.*Received filters=True"),
+        ({"kernel_size": (1, 0)}, r"`kernel_size` argument must be a tuple of 2 integers."
+         r" Received kernel_size=\(1, 0\), including values \{0\} that do not satisfy "
+         r"`value > 0`. Make every entry at least 1"),
+        ({"kernel_size": (1, 2, 3)}, r"`kernel_size`.*Received: kernel_size=\(1, 2, 3\)"
+         r". Give one positive integer, or 2 of them"),
+        ({"kernel_size": 1.5}, r"`kernel_size`.*Received: kernel_size=1.5"),
+        ({"kernel_size": "3"}, r"`kernel_size`.*Received: kernel_size='3'"),
+        ({"strides": (1, 0)}, r"`strides`.*Received strides=\(1, 0\), including"),
+        ({"strides": None}, r"`strides`.*Received: strides=None"),
+        ({"dilation_rate": -1}, r"`dilation_rate`.*Received dilation_rate=\(-1, -1\)"),
+        ({"strides": 2, "dilation_rate": (2, 1)}, r"`strides > 1` not supported in "
+         r"conjunction with `dilation_rate > 1`. Received: strides=\(2, 2\) and "
+         r"dilation_rate=\(2, 1\). .* set one of the two to 1"),
+        ({"groups": 0}, r"number of groups must be a positive integer. Received: "
+         r"groups=0. Use `groups=1`"),
+        ({"groups": "a"}, r"number of groups.*Received: groups='a'"),
+        ({"filters": 5, "groups": 2}, r"filters must be evenly divisible by the number "
+         r"of groups. Received: groups=2, filters=5. Change one"),
+        ({"padding": "causal"}, r"`padding` argument.*'circular'.*Received: "
+         r"padding='causal'. For example"),
+        ({"padding": -1}, r"`padding` argument.*Received: padding=-1"),
+        ({"padding": (1, 2, 3)}, r"pair per axis \(2 here\). Received: padding=\(1, 2, "),
+        ({"padding": ((1, 2), (3, -4))}, r"`padding`.*Received: padding=\(\(1, 2\), \(3"),
+        ({"padding": None}, r"`padding` argument.*Received: padding=None"),
+        ({"padding": 1.5}, r"`padding` argument.*Received: padding=1.5"),
+        ({"data_format": "x"}, r"`data_format` argument.*Received: data_format='x'. "
+         r"Leave it out"),
+        ({"halo": 2}, r"`halo` must be None in this version.*Received: halo=2. Leave"),
+        ({"penalty_registration": "both"}, r"`penalty_registration` must be one of.*"
+         r"Received: penalty_registration='both'. Keep 'add_loss'"),
+        ({"tie_regularizer": "nonsense"}, r"regularizer identifier: nonsense"),
+        ({"foo": 1}, r"Unrecognized keyword arguments passed to SoftConv2D: \{'foo': 1\}"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SoftConv2D(**VALID | arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "input_shape", "message"),
+    [
+        ({}, (None, None, 8, 1), r"should be fully-defined.*received the inputs shape "
+         r"\(None, None, 8, 1\). Give the sizes"),
+        ({}, (None, 8, 8, None), r"channels.*should be fully-defined.*\(None, 8, 8, None"),
+        ({}, (None, 8, 8), r"incompatible with the layer: expected shape=\(None, None, "
+         r"None, None\) \(channels_last\), found shape=\(None, 8, 8\).*reshape"),
+        ({"groups": 2}, (None, 8, 8, 3), r"input channels must be evenly divisible by "
+         r"the number of groups. Received groups=2, but the input has 3 channels \(full "
+         r"input shape is \(None, 8, 8, 3\)\). Choose"),
+        ({"kernel_size": 9}, (None, 8, 8, 1), r"output size would be zero or negative. "
+         r"Received `inputs shape=\(None, 8, 8, 1\)`, `kernel shape=\(9, 9, 1, 2\)`.*Use"),
+        ({"padding": "circular", "kernel_size": 9}, (None, 8, 8, 1),
+         r"`padding='circular'`.*spans \(9, 9\) steps on an input of \(8, 8\).*smaller"),
+        ({"filters": 64, "padding": "same"}, (None, 224, 224, 3),
+         r"483,385,147,392 weights of shape \(224, 224, 3, 224, 224, 64\), which take "
+         r"1,933.5 GB.*`halo=`"),
+    ],
+)  # fmt: skip
+def test_bad_input_shapes(arguments, input_shape, message):
+    layer = SoftConv2D(**VALID | arguments)
+    with pytest.raises(ValueError, match=message):
+        layer.build(input_shape)
+    assert not layer.weights
+
+
+def test_the_wrong_size_after_building():
+    layer = SoftConv2D(**VALID, name="soft")
+    layer.build((None, 8, 8, 1))
+    message = (
+        r"'soft' is incompatible with the layer: expected shape=\(None, 8, 8, 1\) "
+        r"\(channels_last\), found shape=\(4, 9, 8, 1\).*or make a new layer"
+    )
+    with pytest.raises(ValueError, match=message):
+        layer(np.zeros((4, 9, 8, 1)))
+    with pytest.raises(ValueError, match=r"found shape=\(None, 8, 8, 2\)"):
+        layer(keras.Input((8, 8, 2)))
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        lambda layer: layer.kernel,
+        lambda layer: layer.bias,
+        SoftConv2D.family_ids,
+        SoftConv2D.template_mask,
+        SoftConv2D.family_means,
+        SoftConv2D.penalties,
+    ],
+)
+def test_what_an_unbuilt_layer_cannot_tell(access):
+    message = r"must build the layer before.*Received: an unbuilt SoftConv2D.*build\("
+    with pytest.raises(ValueError, match=message):
+        access(SoftConv2D(1, 2))
+
+
+def test_public_names():
+    assert set(keras_softconv.__all__) <= set(dir(keras_softconv))
+    assert SoftConv2D.__module__ == "keras_softconv.layers"

@@ -1,0 +1,398 @@
+"""The penalties of a layer: their values, their gradients, and how often they count."""
+
+import subprocess
+import sys
+
+import independent
+import keras
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+from conv_cases import CASES_2D
+from keras import regularizers
+from soft_models import each_case, numpy_weights, random_layer, soft_model
+
+from keras_softconv import SoftConv2D
+from keras_softconv.regularizers import l1_l2_factors
+
+
+def to_numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Cauchy(regularizers.Regularizer):
+    """Not one of Keras's: goes by the general way. It keeps what it was given."""
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+        self.given = []
+
+    def __call__(self, x):
+        self.given.append((tuple(x.shape), x.dtype))
+        return keras.ops.sum(keras.ops.log1p(keras.ops.square(x / self.scale)))
+
+    def get_config(self):
+        return {"scale": self.scale}
+
+
+# Regularizer and the same function of flat float64 NumPy weights.
+PENALTIES = {
+    "none": (None, lambda x: 0.0),
+    "ridge": (regularizers.L2(0.3), lambda x: 0.3 * (x**2).sum()),
+    "lasso": (regularizers.L1(0.2), lambda x: 0.2 * np.abs(x).sum()),
+    "elastic": (
+        regularizers.L1L2(0.2, 0.3),
+        lambda x: 0.2 * np.abs(x).sum() + 0.3 * (x**2).sum(),
+    ),
+    "general": (Cauchy(2.0), lambda x: np.log1p((x / 2) ** 2).sum()),
+}
+PAIRS = [("ridge", "ridge"), ("lasso", "ridge"), ("elastic", "lasso"), ("none", "ridge"),
+         ("general", "elastic"), ("lasso", "general"), ("general", "none"),
+         ("general", "general"), ("none", "none")]  # fmt: skip
+
+
+def penalized_layer(case, pair, rng, **arguments):
+    tie, off = pair
+    layer = random_layer(
+        case,
+        rng,
+        tie_regularizer=PENALTIES[tie][0],
+        off_template_regularizer=PENALTIES[off][0],
+        **arguments,
+    )
+    layer.tie_strength.assign(0.5)
+    layer.off_template_strength.assign(3.0)
+    return layer
+
+
+def expected_penalties(case, pair, weights):
+    functions = [PENALTIES[name][1] for name in pair]
+    return independent.penalties(
+        weights, oracle.family_ids(case), *functions, strengths=(0.5, 3.0)
+    )
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=map("-".join, PAIRS))
+@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
+def test_values_equal_an_independent_computation_in_float64(case, pair, rng):
+    layer = penalized_layer(case, pair, rng)
+    expected = expected_penalties(case, pair, numpy_weights(layer))
+    for name, value in layer.penalties().items():
+        assert keras.backend.standardize_dtype(value.dtype) == "float32"
+        np.testing.assert_allclose(to_numpy(value), expected[name], rtol=1e-5, atol=1e-6)
+    layer(np.zeros((1, *layer.weight_sharing.geometry.input_grid, case[1]), "float32"))
+    given = [v for v, name in zip(expected.values(), pair, strict=True) if name != "none"]
+    np.testing.assert_allclose(
+        [float(loss) for loss in layer.losses], given, rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=map("-".join, PAIRS))
+@pytest.mark.parametrize("name", ["origin", "groups", "explicit_past_kernel"])
+def test_gradients_agree_with_finite_differences(name, pair, rng):
+    case = CASES_2D[name]
+    layer = penalized_layer(case, pair, rng)
+    weights = numpy_weights(layer)
+    with tf.GradientTape() as tape:
+        total = sum(layer.penalties().values())
+    variables = {w.name: w for w in (layer.deviations, layer.bias_deviations)}
+    gradients = tape.gradient(
+        total,
+        {n: w.value for n, w in variables.items()},
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    for weight_name, gradient in gradients.items():
+        gradient = to_numpy(gradient).ravel()
+        flat = weights[weight_name].reshape(-1)
+        for entry in rng.choice(flat.size, min(flat.size, 40), replace=False):
+            kept, sides = flat[entry], []
+            for step in (1e-4, -1e-4):
+                flat[entry] = kept + step
+                sides.append(sum(expected_penalties(case, pair, weights).values()))
+            flat[entry] = kept
+            slope = (sides[0] - sides[1]) / 2e-4
+            np.testing.assert_allclose(gradient[entry], slope, rtol=1e-4, atol=1e-5)
+
+
+def test_regularizers_are_given_what_the_documentation_says(rng):
+    tie, off = Cauchy(), Cauchy()
+    layer = SoftConv2D(
+        6, (2, 3), groups=2, tie_regularizer=tie, off_template_regularizer=off,
+        dtype="mixed_bfloat16",
+    )  # fmt: skip
+    layer(rng.normal(size=(1, 4, 5, 4)).astype("float32"))
+    assert tie.given == [((3, 3, 2 * 3 * 2 * 6), "float32"), ((3, 3, 6), "float32")]
+    assert off.given == [((4, 5, 4, 3, 3, 6), "float32")]
+
+
+def test_weak_penalties_are_not_lost_beside_large_weights(rng):
+    # As a difference of two sums over everything, 1e-6 would drown in 1e6.
+    layer = SoftConv2D(2, 3, padding="same", tie_regularizer=None, use_bias=False)
+    layer.build((None, 6, 6, 1))
+    on_template = layer.template_mask()
+    layer.deviations.assign(np.where(on_template, 1e3, 1e-4))
+    expected = 1e-3 * 1e-8 * (~on_template).sum()
+    value = layer.penalties()["off_template_penalty"]
+    np.testing.assert_allclose(float(value), expected, rtol=1e-5)
+
+
+def test_factors_of_keras_own_regularizers():
+    class Special(regularizers.L2):
+        pass
+
+    np.testing.assert_allclose(l1_l2_factors(regularizers.L1(0.2)), (0.2, 0), rtol=1e-6)
+    assert l1_l2_factors(regularizers.L2(0.3)) == (0, 0.3)
+    assert l1_l2_factors(regularizers.L1L2(0.5, 0.25)) == (0.5, 0.25)
+    assert l1_l2_factors(None) == (0, 0)
+    assert l1_l2_factors(Special(0.3)) is None
+    assert l1_l2_factors(lambda x: 0.0) is None
+
+
+# How often the penalties count. The total of a model's loss is compared with the data
+# loss plus the penalties, computed by NumPy.
+
+
+def total_penalty(layer) -> float:
+    tie, off = (
+        getattr(layer, f"{kind}_regularizer").l2 for kind in ("tie", "off_template")
+    )
+    numbers = independent.penalties(
+        numpy_weights(layer),
+        layer.family_ids(),
+        lambda x: tie * (x**2).sum(),
+        lambda x: off * (x**2).sum(),
+    )
+    return sum(numbers.values())
+
+
+def data_loss(model, x, y) -> float:
+    return float(np.mean((to_numpy(model(x)).astype("float64") - y) ** 2))
+
+
+registrations = pytest.mark.parametrize("registration", ["add_loss", "regularizer"])
+STRONG = {
+    "tie_regularizer": regularizers.L2(0.5),
+    "off_template_regularizer": regularizers.L2(0.25),
+}
+
+
+@registrations
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_loss_reported_by_fit_and_evaluate(images, registration, jit_compile):
+    x, y = images
+    model = soft_model(penalty_registration=registration, **STRONG)
+    expected = data_loss(model, x, y) + total_penalty(model.layers[0])
+    model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=jit_compile)
+    history = model.fit(x, y, batch_size=8, verbose=0).history
+    np.testing.assert_allclose(history["loss"], [expected], rtol=1e-4)
+    np.testing.assert_allclose(model.evaluate(x, y, verbose=0), expected, rtol=1e-4)
+
+
+@registrations
+@pytest.mark.parametrize(
+    "policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"]
+)
+def test_every_precision_has_the_float32_penalty(images, registration, policy):
+    x, y = images
+    layer = SoftConv2D(
+        3, 3, padding="same", dtype=policy, deviation_initializer="glorot_uniform",
+        penalty_registration=registration, **STRONG,
+    )  # fmt: skip
+    model = keras.Sequential([keras.Input(x.shape[1:], dtype="float32"), layer])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    loss = model.fit(x, y, batch_size=8, verbose=0).history["loss"][0]
+    assert layer.deviations.dtype == keras.DTypePolicy(policy).variable_dtype
+    for value in layer.penalties().values():
+        assert keras.backend.standardize_dtype(value.dtype) == "float32"
+    expected = data_loss(model, x, y) + total_penalty(layer)
+    half = "16" in policy
+    np.testing.assert_allclose(loss, expected, rtol=2e-2 if half else 1e-4)
+    # The penalty alone, without the rounding of the outputs.
+    np.testing.assert_allclose(
+        float(sum(layer.penalties().values())), total_penalty(layer), rtol=1e-5
+    )
+
+
+def twice(layer, shape):
+    """A model that calls the layer on two inputs."""
+    first, second = keras.Input(shape), keras.Input(shape)
+    outputs = keras.layers.Add()([layer(first), layer(second)])
+    return keras.Model([first, second], outputs)
+
+
+@registrations
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_shared_layer_counts_once(images, registration, jit_compile):
+    x, y = images
+    layer = SoftConv2D(
+        3, 3, padding="same", deviation_initializer="glorot_uniform",
+        kernel_regularizer="l2", activity_regularizer=regularizers.L2(1e-9),
+        penalty_registration=registration, **STRONG,
+    )  # fmt: skip
+    model = twice(layer, x.shape[1:])
+    kernel_penalty = 0.01 * (to_numpy(layer.shared_kernel) ** 2).sum()
+    outputs = to_numpy(model([x, x]))
+    expected = np.mean((outputs - y) ** 2) + total_penalty(layer) + kernel_penalty
+    model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=jit_compile)
+    loss = model.fit([x, x], y, batch_size=8, verbose=0).history["loss"]
+    np.testing.assert_allclose(loss, [expected], rtol=1e-4)
+
+
+@registrations
+def test_nested_time_distributed_and_stateless(images, registration):
+    x, y = images
+    inner = soft_model(penalty_registration=registration, **STRONG)
+    model = keras.Sequential(
+        [keras.Input((1, *x.shape[1:])), keras.layers.TimeDistributed(inner)]
+    )
+    layer = inner.layers[0]
+    expected = data_loss(inner, x, y) + total_penalty(layer)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    loss = model.fit(x[:, None], y[:, None], batch_size=8, verbose=0).history["loss"]
+    np.testing.assert_allclose(loss, [expected], rtol=1e-4)
+    *_, losses = model.stateless_call(
+        model.trainable_variables,
+        model.non_trainable_variables,
+        x[:, None],
+        return_losses=True,
+    )
+    total = float(sum(map(float, losses)))
+    np.testing.assert_allclose(total, total_penalty(layer), rtol=1e-5)
+
+
+@registrations
+def test_losses_of_a_layer_called_again_are_not_added_up(images, registration):
+    x, _ = images
+    layer = soft_model(penalty_registration=registration, **STRONG).layers[0]
+    for _ in range(3):
+        layer(x)
+        total = float(sum(map(float, layer.losses)))
+        np.testing.assert_allclose(total, total_penalty(layer), rtol=1e-5)
+
+
+@registrations
+def test_frozen_deviations_have_no_penalty(images, registration):
+    x, y = images
+    model = soft_model(penalty_registration=registration, **STRONG)
+    layer = model.layers[0]
+    model.trainable = False
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    np.testing.assert_allclose(
+        model.evaluate(x, y, verbose=0), data_loss(model, x, y), rtol=1e-4
+    )
+    assert layer.losses == []
+    assert {name: float(v) for name, v in layer.penalties().items()} == {
+        "tie_penalty": 0.0,
+        "off_template_penalty": 0.0,
+    }
+    model.trainable = True
+    layer.deviations.trainable = False
+    layer(x)
+    biases = 0.5 * (to_numpy(layer.bias_deviations) ** 2).sum()
+    np.testing.assert_allclose(
+        float(sum(map(float, layer.losses))), biases, rtol=1e-5, atol=1e-8
+    )
+
+
+@registrations
+def test_the_same_after_saving(images, registration, tmp_path):
+    x, y = images
+    model = soft_model(penalty_registration=registration, **STRONG)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.layers[0].tie_strength.assign(2.0)
+    before = model.evaluate(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.layers[0].penalty_registration == registration
+    np.testing.assert_allclose(loaded.evaluate(x, y, verbose=0), before, rtol=1e-6)
+
+
+@registrations
+def test_strengths_change_without_retracing(images, registration, monkeypatch):
+    x, y = images
+    model = soft_model(penalty_registration=registration, **STRONG)
+    layer = model.layers[0]
+    traces = []
+    product = layer.weight_sharing.product
+    monkeypatch.setattr(
+        layer.weight_sharing,
+        "product",
+        lambda *tensors: traces.append(1) or product(*tensors),
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    base = model.evaluate(x, y, verbose=0)
+    traced, penalty = len(traces), total_penalty(layer)
+    for strength in (0.0, 5.0):
+        layer.tie_strength.assign(strength)
+        layer.off_template_strength.assign(strength)
+        np.testing.assert_allclose(
+            model.evaluate(x, y, verbose=0), base + (strength - 1) * penalty, rtol=1e-4
+        )
+    assert len(traces) == traced > 0
+
+
+def test_penalties_shrink_what_they_are_put_on(images):
+    x, y = images
+    model = soft_model(**STRONG)
+    layer = model.layers[0]
+    before = total_penalty(layer)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(x, y, epochs=50, verbose=0)
+    assert total_penalty(layer) < 0.02 * before
+
+
+@registrations
+def test_rematerialization(images, registration):
+    x, y = images
+    with keras.RematScope(mode="full"):
+        layer = SoftConv2D(
+            3, 3, padding="same", deviation_initializer="glorot_uniform",
+            penalty_registration=registration, **STRONG,
+        )  # fmt: skip
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+    expected = data_loss(model, x, y) + total_penalty(layer)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    loss = model.fit(x, y, batch_size=8, verbose=0).history["loss"]
+    np.testing.assert_allclose(loss, [expected], rtol=1e-4)
+
+
+# Synchronized batch normalization on two devices makes Keras lose half of the losses
+# that are added in `call`, here as with any layer. Devices are fixed at start-up, hence
+# a process of its own.
+TWO_DEVICES = """
+import sys, keras, numpy as np, tensorflow as tf
+from keras_softconv import SoftConv2D
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+devices = ["CPU:0", "CPU:1"][: int(sys.argv[1])]
+with tf.distribute.MirroredStrategy(devices).scope():
+    layer = SoftConv2D(
+        1, 3, deviation_initializer="ones", kernel_initializer="zeros",
+        penalty_registration=sys.argv[2], tie_regularizer=keras.regularizers.L2(1),
+        off_template_regularizer=keras.regularizers.L2(1),
+    )
+    model = keras.Sequential([
+        keras.Input((4, 4, 1)), layer, keras.layers.BatchNormalization(synchronized=True)
+    ])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+x = np.zeros((4, 4, 4, 1), "float32")
+model.fit(x, np.zeros((4, 2, 2, 1)), batch_size=4, verbose=0)
+print(float(keras.ops.max(layer.deviations)), float(keras.ops.min(layer.deviations)))
+"""
+
+
+def test_regularizers_survive_synchronized_batch_normalization():
+    for devices in (1, 2):
+        result = subprocess.run(
+            [sys.executable, "-c", TWO_DEVICES, str(devices), "regularizer"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        # One step of rate 0.1 on the penalty w ** 2 alone takes 1 to 0.8.
+        weights = [float(word) for word in result.stdout.split()]
+        np.testing.assert_allclose(weights, [0.8, 0.8], rtol=1e-6)
