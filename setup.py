@@ -26,7 +26,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    packages=["keras_softconv"],
+    packages=["keras_softconv", "keras_softconv.layers"],
     package_data={"keras_softconv": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=["keras>=3.14", "tensorflow>=2.21", "tensorboard>=2.21"],

@@ -4,12 +4,19 @@ Where Keras has words for an error, these are Keras's words.
 """
 
 from collections.abc import Sequence
+from math import prod
 from numbers import Integral
 from typing import Any
 
 NAMED_PADDINGS = ("valid", "same", "circular")
 PENALTY_REGISTRATIONS = ("add_loss", "regularizer")
 
+
+# Kernel entries are numbered by 32-bit integers; that many float32 weights, with
+# gradient and Adam's two slots, fill 34 GB.
+MAX_KERNEL_SIZE = 2**31 - 1
+
+Shape = tuple[int | None, ...]
 Pads = tuple[tuple[int, int], ...]
 
 
@@ -143,4 +150,46 @@ def check_penalty_registration(penalty_registration: Any) -> None:
             f"Received: penalty_registration={penalty_registration!r}. Keep "
             "'add_loss' unless the model uses `keras.RematScope` or synchronized "
             "batch normalization."
+        )
+
+
+def check_input_shape(layer: Any, shape: Shape, expected: Shape) -> None:
+    """Raise `ValueError` unless `shape` fits `expected`, where None fits all."""
+    if len(shape) == len(expected) and all(
+        None in (size, wanted) or size == wanted
+        for size, wanted in zip(shape, expected, strict=True)
+    ):
+        return
+    raise ValueError(
+        f"The input of layer '{layer.name}' is incompatible with the layer: expected "
+        f"shape={expected} ({layer.data_format}), found shape={shape}. A "
+        f"{type(layer).__name__} takes a batch of inputs of the one size that it was "
+        "built for, since it holds a weight for every pair of input and output: "
+        "reshape, resize or crop the input, or make a new layer."
+    )
+
+
+def check_defined(layer: Any, input_shape: Shape) -> None:
+    """Raise `ValueError` if a size other than the batch's is None."""
+    if None in input_shape[1:]:
+        raise ValueError(
+            "The spatial dimensions and channels of the inputs to a "
+            f"{type(layer).__name__} layer should be fully-defined, because it holds a "
+            "weight for every pair of input and output, but layer received the inputs "
+            f"shape {input_shape}. Give the sizes, as in `keras.Input((28, 28, 1))`."
+        )
+
+
+def check_kernel_size(layer: Any, kernel_shape: Shape) -> None:
+    """Raise `ValueError` if a dense kernel of that shape is beyond all memories."""
+    size = prod(kernel_shape)
+    if size > MAX_KERNEL_SIZE:
+        raise ValueError(
+            f"The dense kernel of {type(layer).__name__} '{layer.name}' would have "
+            f"{size:,} weights of shape {kernel_shape}, which take "
+            f"{4 * size / 1e9:,.1f} GB in float32 and four times that in training with "
+            f"Adam. At most {MAX_KERNEL_SIZE:,} weights are supported. Shrink the input "
+            "first (pooling or strides), use fewer filters or larger `strides`; a "
+            "`halo=` that keeps only the weights near each receptive field is planned "
+            "but not in this version."
         )

@@ -1,6 +1,7 @@
 """Callbacks that show in TensorBoard what becomes of the structure in training."""
 
 import os
+import warnings
 from numbers import Integral
 from pathlib import Path
 from types import ModuleType
@@ -39,8 +40,9 @@ class StructureMonitor(keras.callbacks.Callback):
 
     (formulas: `keras_softconv.diagnostics.structure_numbers` and `layer.penalties()`)
     at the step `optimizer.iterations`, beginning with the state before training, which
-    is step 0 in a new model. They form a run of their own, `<log_dir>/softconv`, so
-    `log_dir` can be the one given to `keras.callbacks.TensorBoard`.
+    is step 0 in a new model (of a model without weights yet it warns). They form a run of
+    their own, `<log_dir>/softconv`, so `log_dir` can be the one given to
+    `keras.callbacks.TensorBoard`.
 
     At the end of each epoch the same numbers stand in `logs` under the same names, for
     `History` and for every callback that comes *after* this one in the list
@@ -80,20 +82,29 @@ class StructureMonitor(keras.callbacks.Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        numbers = self._numbers()
-        if not numbers:
+        layers = soft_layers(self.model)
+        if not layers and self.model.built:
             raise ValueError(
-                "StructureMonitor found no built SoftConv layer to watch. Expected at "
-                f"least one in the model. Received: model '{self.model.name}' with "
-                f"layers {[layer.name for layer in self.model.layers]}. Add a "
-                "SoftConv2D layer, or leave the callback out."
+                "StructureMonitor found no SoftConv layer to watch. Expected at least "
+                f"one in the model. Received: model '{self.model.name}' with layers "
+                f"{[layer.name for layer in self.model.layers]}. Add a SoftConv2D "
+                "layer, or leave the callback out."
             )
-        self._write(numbers)
+        if all(layer.built for layer in layers.values()) and layers:
+            self._write(self._numbers())
+        else:
+            warnings.warn(
+                f"StructureMonitor cannot log model '{self.model.name}' before "
+                "training, because its weights are only made by the first step. Begin "
+                "the model with `keras.Input`, or call `model.build(input_shape)`, to "
+                "see the start as well.",
+                stacklevel=2,
+            )
 
     def _after_batch(self, batch: int, logs: dict | None = None) -> None:
         period = 1 if self.update_freq == "batch" else self.update_freq
         # Several steps may have passed at once (`steps_per_execution`).
-        if self._step() // period > self._last_step // period:
+        if self._step() // period > (self._last_step or 0) // period:
             self._write(self._numbers())
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -102,10 +113,12 @@ class StructureMonitor(keras.callbacks.Callback):
             logs.update(numbers)
         if self.update_freq == "epoch":
             self._write(numbers)
-        self._writer.flush()
+        if self._writer is not None:
+            self._writer.flush()
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
         self._writer = None
 
     def _step(self) -> int:
@@ -116,6 +129,8 @@ class StructureMonitor(keras.callbacks.Callback):
         numbers = {}
         # Through `self.model`, which brings the weights up to date on JAX.
         for path, layer in soft_layers(self.model).items():
+            if not layer.built:
+                continue
             named = structure_numbers(layer) | layer.penalties()
             values = ops.stack([ops.cast(value, "float32") for value in named.values()])
             for name, value in zip(named, ops.convert_to_numpy(values), strict=True):

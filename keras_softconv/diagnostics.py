@@ -19,7 +19,7 @@ Tensor = Any
 
 
 def soft_layers(model: keras.Layer) -> dict[str, BaseSoftConv]:
-    """Every SoftConv layer inside a model, by its path.
+    """Every SoftConv layer inside a model, built or not, by its path.
 
     Layers are found in nested models, in wrappers and in composite layers, and once
     however often they are used. A path is Keras's `layer.path`; where several
@@ -27,7 +27,7 @@ def soft_layers(model: keras.Layer) -> dict[str, BaseSoftConv]:
     """
     found: dict[str, BaseSoftConv] = {}
     for layer in _walk(model, set()):
-        if isinstance(layer, BaseSoftConv) and layer.built:
+        if isinstance(layer, BaseSoftConv):
             path = unnumbered = layer.path or layer.name
             number = 0
             while path in found:

@@ -10,6 +10,7 @@ FLOORS = [
     {"arguments"},
     {"geometry", "regularizers"},
     {"weight_sharing"},
+    {"penalties"},
     {"layers"},
     {"diagnostics"},
     {"callbacks"},

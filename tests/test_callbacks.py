@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
+from keras_softconv import SoftConv2D
 from keras_softconv.callbacks import StructureMonitor
 from keras_softconv.diagnostics import soft_layers
 
@@ -192,6 +193,31 @@ def test_mixed_precision_counts_the_optimizer_steps(images, tmp_path):
         assert np.isfinite([value for _, value in events]).all()
 
 
+@pytest.mark.parametrize(("update_freq", "steps"), [("epoch", [4, 8]), (3, [3, 6])])
+def test_a_model_that_is_built_by_its_first_fit(images, tmp_path, update_freq, steps):
+    model = compiled(keras.Sequential([SoftConv2D(3, 3, padding="same")]))
+    monitor = StructureMonitor(tmp_path, update_freq)
+    with pytest.warns(UserWarning, match=r"cannot log model '.*' before .*`keras.Input`"):
+        fit(model, images, [monitor], epochs=2)
+    for events in read(tmp_path / "softconv").values():
+        assert [step for step, _ in events] == steps
+
+
+def test_only_scalars_leave_the_device(images, tmp_path, monkeypatch):
+    sizes = []
+    convert = keras.ops.convert_to_numpy
+
+    def witness(tensor):
+        sizes.append(np.size(tensor))
+        return convert(tensor)
+
+    monkeypatch.setattr("keras_softconv.callbacks.ops.convert_to_numpy", witness)
+    fit(compiled(), images, [StructureMonitor(tmp_path)], epochs=2)
+    # Regularizers' factors, and the five numbers of the layer, three times.
+    assert max(sizes) == 5
+    assert sizes.count(5) == 3
+
+
 def test_no_batch_hook_unless_asked(tmp_path):
     default = keras.callbacks.Callback.on_train_batch_end
     assert StructureMonitor(tmp_path).on_train_batch_end.__func__ is default
@@ -223,7 +249,7 @@ def test_log_dir_that_is_no_folder(tmp_path):
 
 def test_a_model_without_soft_layers_leaves_no_log(images, tmp_path):
     model = keras.Sequential([keras.Input((5, 4, 2)), keras.layers.Conv2D(3, 1, name="c")])
-    message = r"no built SoftConv layer.*Received: model '.*' with layers \['c'\]. Add"
+    message = r"no SoftConv layer.*Received: model '.*' with layers \['c'\]. Add"
     with pytest.raises(ValueError, match=message):
         fit(compiled(model), images, [StructureMonitor(tmp_path)])
     assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import oracle
 import pytest
+import tensorflow as tf
 from soft_models import each_case, numpy_weights, random_layer, soft_model
 
 import keras_softconv
@@ -65,6 +66,33 @@ class TestEveryCase:
         np.testing.assert_allclose(
             to_numpy(layer(x)).reshape(3, -1), expected, rtol=1e-4, atol=1e-4
         )
+
+    def test_gradients_are_those_of_the_dense_kernel_summed_over_families(self, case, rng):
+        layer = random_layer(case, rng, tie_regularizer=None, off_template_regularizer=None)
+        x = tf.constant(random_images(case, rng))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x)
+            upstream = rng.normal(size=outputs.shape).astype("float32")
+            total = tf.reduce_sum(outputs * upstream)
+        names = ("shared_kernel", "deviations", "shared_bias", "bias_deviations")
+        weights = {name: getattr(layer, name).value for name in names}
+        gradients = tape.gradient(total, {**weights, "inputs": x})
+        kernel, ids = to_numpy(layer.kernel), oracle.family_ids(case)
+        dense = x.numpy().reshape(3, -1).T @ upstream.reshape(3, -1)
+        dense = dense.reshape(kernel.shape)
+        families = range(np.prod(layer.shared_kernel.shape))
+        expected = {
+            "shared_kernel": [dense[ids == family].sum() for family in families],
+            "deviations": dense,
+            "shared_bias": upstream.sum((0, 1, 2)),
+            "bias_deviations": upstream.sum(0),
+            "inputs": upstream.reshape(3, -1) @ kernel.reshape(x[0].numpy().size, -1).T,
+        }
+        for name, gradient in gradients.items():
+            np.testing.assert_allclose(
+                to_numpy(gradient).ravel(), np.ravel(expected[name]), rtol=1e-4, atol=1e-4
+            )
 
     def test_kernel_is_the_expanded_shared_kernel_plus_deviations(self, case, rng):
         layer = random_layer(case, rng)
@@ -394,4 +422,4 @@ def test_what_an_unbuilt_layer_cannot_tell(access):
 
 def test_public_names():
     assert set(keras_softconv.__all__) <= set(dir(keras_softconv))
-    assert SoftConv2D.__module__ == "keras_softconv.layers"
+    assert keras_softconv.layers.SoftConv2D is SoftConv2D

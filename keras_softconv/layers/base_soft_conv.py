@@ -1,6 +1,7 @@
-"""Layers between Dense and Conv: dense weights, softly tied like a convolution's."""
+"""What soft convolutions of every rank share."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import keras
@@ -9,19 +10,15 @@ from keras import activations, constraints, initializers, ops, regularizers
 
 from keras_softconv import arguments
 from keras_softconv.geometry import Geometry
-from keras_softconv.regularizers import l1_l2_factors
+from keras_softconv.penalties import kernel_penalties
 from keras_softconv.weight_sharing import DenseWeightSharing
 
 Tensor = Any
 Shape = tuple[int | None, ...]
 
-# Kernel entries are numbered by 32-bit integers; that many float32 weights, with
-# gradient and Adam's two slots, fill 34 GB.
-MAX_KERNEL_SIZE = 2**31 - 1
-
 
 class BaseSoftConv(keras.layers.Layer):
-    """What soft convolutions of every rank share; see `SoftConv2D`.
+    """Dense weights, softly tied like a convolution's; see `SoftConv2D`.
 
     Args:
         rank: number of spatial axes. The other arguments are `SoftConv2D`'s.
@@ -93,9 +90,8 @@ class BaseSoftConv(keras.layers.Layer):
 
     def build(self, input_shape: Shape) -> None:
         geometry = self._geometry(input_shape)
-        self._check_kernel_size(geometry)
+        arguments.check_kernel_size(self, geometry.kernel_shape)
         self.weight_sharing = DenseWeightSharing(geometry)
-        as_regularizer = self.penalty_registration == "regularizer"
         self.shared_kernel = self._add_weight(
             "shared_kernel",
             geometry.shared_kernel_shape,
@@ -107,7 +103,7 @@ class BaseSoftConv(keras.layers.Layer):
             "deviations",
             geometry.kernel_shape,
             self._initialize_deviations,
-            regularizer=self._deviation_penalty if as_regularizer else None,
+            regularizer=self._as_weight_regularizer(self._deviation_penalty),
         )
         if self.use_bias:
             self.shared_bias = self._add_weight(
@@ -121,7 +117,7 @@ class BaseSoftConv(keras.layers.Layer):
                 "bias_deviations",
                 (*geometry.output_grid, self.filters),
                 "zeros",
-                regularizer=self._bias_deviation_penalty if as_regularizer else None,
+                regularizer=self._as_weight_regularizer(self._bias_deviation_penalty),
             )
         self.tie_strength = self._add_strength("tie_strength")
         self.off_template_strength = self._add_strength("off_template_strength")
@@ -140,8 +136,7 @@ class BaseSoftConv(keras.layers.Layer):
     def _initialize_deviations(self, shape: Shape, dtype: Any = None) -> Tensor:
         # As a matrix, so that the fans are those of the dense layer that it is: Keras
         # would read the six axes as a convolution's.
-        matrix = (int(np.prod(shape[: self.rank + 1])), -1)
-        matrix = (matrix[0], int(np.prod(shape)) // matrix[0])
+        matrix = (prod(shape[: self.rank + 1]), prod(shape[self.rank + 1 :]))
         return ops.reshape(self.deviation_initializer(matrix, dtype=dtype), shape)
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -184,27 +179,13 @@ class BaseSoftConv(keras.layers.Layer):
         return deviations is not None and self.trainable and deviations.trainable
 
     def _kernel_penalties(self, deviations: Tensor) -> tuple[Tensor, Tensor]:
-        deviations = ops.cast(deviations, "float32")
-        wanted = (self.tie_regularizer, self.off_template_regularizer)
-        factors = [l1_l2_factors(regularizer) for regularizer in wanted]
-        penalties = [ops.zeros((), "float32")] * 2
-        for power, elementwise in enumerate((ops.absolute, ops.square)):
-            shares = [pair[power] if pair else 0.0 for pair in factors]
-            if any(shares):
-                sums = self.weight_sharing.partition_sums(elementwise, deviations)
-                penalties = [
-                    p + f * s for p, f, s in zip(penalties, shares, sums, strict=True)
-                ]
-        if factors[0] is None:
-            penalties[0] = self.tie_regularizer(self.weight_sharing.template(deviations))
-        if factors[1] is None:
-            penalties[1] = self.off_template_regularizer(
-                self.weight_sharing.off_template(deviations)
-            )
-        return (
-            self.tie_strength * penalties[0],
-            self.off_template_strength * penalties[1],
+        tie, off_template = kernel_penalties(
+            self.weight_sharing,
+            self.tie_regularizer,
+            self.off_template_regularizer,
+            ops.cast(deviations, "float32"),
         )
+        return self.tie_strength * tie, self.off_template_strength * off_template
 
     def _deviation_penalty(self, deviations: Tensor) -> Tensor:
         tie, off_template = self._kernel_penalties(deviations)
@@ -215,6 +196,12 @@ class BaseSoftConv(keras.layers.Layer):
             return ops.zeros((), "float32")
         penalty = self.tie_regularizer(ops.cast(bias_deviations, "float32"))
         return self.tie_strength * penalty
+
+    def _as_weight_regularizer(self, penalty: Callable) -> Callable | None:
+        wanted = (self.tie_regularizer, self.off_template_regularizer)
+        if self.penalty_registration != "regularizer" or wanted == (None, None):
+            return None
+        return penalty
 
     def _register_penalties(self) -> None:
         if not any(map(self._is_penalized, (self.deviations, self.bias_deviations))):
@@ -296,14 +283,7 @@ class BaseSoftConv(keras.layers.Layer):
     def _geometry(self, input_shape: Shape) -> Geometry:
         self._check_input_shape(input_shape)
         grid, in_channels = self._split_shape(input_shape)
-        if None in grid or in_channels is None:
-            raise ValueError(
-                f"The spatial dimensions and channels of the inputs to a "
-                f"{type(self).__name__} layer should be fully-defined, because it "
-                "holds a weight for every pair of input and output, but layer "
-                f"received the inputs shape {tuple(input_shape)}. Give the sizes, as "
-                "in `keras.Input((28, 28, 1))`."
-            )
+        arguments.check_defined(self, tuple(input_shape))
         arguments.check_channels(in_channels, self.groups, tuple(input_shape))
         return Geometry(
             grid,
@@ -321,33 +301,7 @@ class BaseSoftConv(keras.layers.Layer):
         if self.weight_sharing is not None:
             geometry = self.weight_sharing.geometry
             expected = self._join_shape(None, geometry.input_grid, geometry.in_channels)
-        fits = len(shape) == len(expected) and all(
-            None in (size, wanted) or size == wanted
-            for size, wanted in zip(shape, expected, strict=True)
-        )
-        if not fits:
-            raise ValueError(
-                f"The input of layer '{self.name}' is incompatible with the layer: "
-                f"expected shape={expected} ({self.data_format}), found shape="
-                f"{tuple(shape)}. A {type(self).__name__} takes a batch of inputs of "
-                "the one size that it was built for, since it holds a weight for "
-                "every pair of input and output: reshape, resize or crop the input, "
-                "or make a new layer."
-            )
-
-    def _check_kernel_size(self, geometry: Geometry) -> None:
-        size = np.prod([float(n) for n in geometry.kernel_shape])
-        if size > MAX_KERNEL_SIZE:
-            gigabytes = 4 * size / 1e9
-            raise ValueError(
-                f"The dense kernel of {type(self).__name__} '{self.name}' would have "
-                f"{size:,.0f} weights of shape {geometry.kernel_shape}, which take "
-                f"{gigabytes:,.1f} GB in float32 and four times that in training with "
-                f"Adam. At most {MAX_KERNEL_SIZE:,} weights are supported. Shrink the "
-                "input first (pooling or strides), use fewer filters or larger "
-                "`strides`; a `halo=` that keeps only the weights near each "
-                "receptive field is planned but not in this version."
-            )
+        arguments.check_input_shape(self, tuple(shape), expected)
 
     def _check_built(self, name: str) -> None:
         if self.weight_sharing is None:
@@ -396,148 +350,12 @@ class BaseSoftConv(keras.layers.Layer):
 
 
 def _standardize_data_format(data_format: str | None) -> str:
-    data_format = data_format or keras.config.image_data_format()
-    if data_format not in ("channels_first", "channels_last"):
+    if data_format is None:
+        return keras.config.image_data_format()
+    if str(data_format).lower() not in ("channels_first", "channels_last"):
         raise ValueError(
             "The `data_format` argument must be one of {'channels_first', "
             f"'channels_last'}}. Received: data_format={data_format!r}. Leave it out "
             "to take `keras.config.image_data_format()`."
         )
-    return data_format
-
-
-@keras.saving.register_keras_serializable(package="keras_softconv")
-class SoftConv2D(BaseSoftConv):
-    """2D convolution whose weight sharing and locality are penalties, not rules.
-
-    outputs = activation(inputs @ kernel + bias), with inputs and outputs raveled and
-
-        kernel = expand(shared_kernel) + deviations
-        loss  += tie_strength * tie_regularizer(deviations on the template)
-               + off_template_strength * off_template_regularizer(the other deviations)
-
-    The *template* is the set of kernel entries that a `Conv2D` with the same arguments
-    would use; it falls into *families*, the entries that this Conv2D would make equal,
-    one family for every entry of its kernel. `expand` copies each entry of the shared
-    kernel to its family. Where all deviations are zero the layer is that `Conv2D`;
-    where nothing is penalised it is a `Dense` layer on the raveled input. Biases, one
-    for every output unit, are tied in the same way, a family for every filter.
-
-    Strengths can be changed at any time, without retracing, through the scalar weights
-    `layer.tie_strength` and `layer.off_template_strength` (both start at 1): for
-    example `layer.tie_strength.assign(0.1)`. For ridge penalties and a mean squared
-    error a good first choice of `strength * l2` is `5 / (N * n_out)` for the ties and
-    `20 / (N * n_out)` off the template, with N training examples and n_out outputs.
-
-    Args:
-        filters: int, number of output channels.
-        kernel_size: int or tuple of 2 ints, size of the receptive field.
-        strides: int or tuple of 2 ints. Not with `dilation_rate > 1`, as in Conv2D.
-        padding: `"valid"`, `"same"` (Keras's rule), `"circular"` (wraps around; output
-            as for "same"), or explicit zero padding: an int, or an int or
-            `(before, after)` pair for each axis.
-        data_format: `"channels_last"`, `"channels_first"` or None, the Keras default.
-        dilation_rate: int or tuple of 2 ints.
-        groups: int, number of channel groups of the template; weights across groups
-            count as off-template.
-        activation: activation function, or None.
-        use_bias: bool, whether to add biases.
-        kernel_initializer: initializer of the shared kernel.
-        bias_initializer: initializer of the shared bias.
-        kernel_regularizer: regularizer of the shared kernel.
-        bias_regularizer: regularizer of the shared bias.
-        activity_regularizer: regularizer of the output.
-        kernel_constraint: constraint on the shared kernel.
-        bias_constraint: constraint on the shared bias.
-        tie_regularizer: regularizer of the deviations on the template, or None.
-            It is given float32 tensors whose leading axes are the members and whose
-            last axis is the families: `(*output_grid, families)` for the kernel, 0
-            where a member would see only padding, and `(*output_grid, filters)` for
-            the biases.
-        off_template_regularizer: regularizer of all other deviations, or None. It is
-            given the float32 deviations with 0 on the template.
-        deviation_initializer: initializer of the deviations, with the fans of the
-            dense layer. Bias deviations start at zero.
-        halo: must be None, the dense kernel, in this version.
-        penalty_registration: `"add_loss"` adds the penalties in `call`, once in a
-            forward pass however often the layer is called. `"regularizer"` makes them
-            weight regularizers instead: the same loss, and the choice for models under
-            `keras.RematScope` or with synchronized batch normalization, in which Keras
-            drops or corrupts losses added in `call`.
-
-    Input shape:
-        4D tensor `(batch, rows, cols, channels)`, or `(batch, channels, rows, cols)`
-        with `data_format="channels_first"`. All sizes but the batch must be known.
-
-    Output shape:
-        4D tensor `(batch, new_rows, new_cols, filters)`, or
-        `(batch, filters, new_rows, new_cols)`.
-
-    Raises:
-        ValueError: for arguments that Conv2D refuses, unknown input sizes, an input
-            that does not fit, or a kernel too large to hold.
-
-    Example:
-    >>> layer = keras_softconv.SoftConv2D(filters=1, kernel_size=2)
-    >>> layer(np.ones((5, 3, 3, 1))).shape
-    (5, 2, 2, 1)
-    >>> layer.kernel.shape  # (rows, cols, channels, new_rows, new_cols, filters)
-    (3, 3, 1, 2, 2, 1)
-    >>> int(layer.template_mask().sum())  # four families of four
-    16
-
-    Reference: Cross Validated question 559113, "Milder than a convolutional neural
-    network".
-    """
-
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int | tuple[int, int],
-        strides: int | tuple[int, int] = (1, 1),
-        padding: Any = "valid",
-        data_format: str | None = None,
-        dilation_rate: int | tuple[int, int] = (1, 1),
-        groups: int = 1,
-        activation: str | Callable | None = None,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        *,
-        tie_regularizer: Any = regularizers.L2(1e-3),
-        off_template_regularizer: Any = regularizers.L2(1e-3),
-        deviation_initializer: Any = "zeros",
-        halo: None = None,
-        penalty_registration: str = "add_loss",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            2,
-            filters,
-            kernel_size,
-            strides,
-            padding,
-            data_format,
-            dilation_rate,
-            groups,
-            activation,
-            use_bias,
-            kernel_initializer,
-            bias_initializer,
-            kernel_regularizer,
-            bias_regularizer,
-            activity_regularizer,
-            kernel_constraint,
-            bias_constraint,
-            tie_regularizer=tie_regularizer,
-            off_template_regularizer=off_template_regularizer,
-            deviation_initializer=deviation_initializer,
-            halo=halo,
-            penalty_registration=penalty_registration,
-            **kwargs,
-        )
+    return data_format.lower()

@@ -1,0 +1,146 @@
+"""The two-dimensional soft convolution."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import regularizers
+
+from keras_softconv.layers.base_soft_conv import BaseSoftConv
+
+
+@keras.saving.register_keras_serializable(package="keras_softconv")
+class SoftConv2D(BaseSoftConv):
+    """2D convolution whose weight sharing and locality are penalties, not rules.
+
+    outputs = activation(inputs @ kernel + bias), with inputs and outputs raveled and
+
+        kernel = expand(shared_kernel) + deviations
+        loss  += tie_strength * tie_regularizer(deviations on the template)
+               + off_template_strength * off_template_regularizer(the other deviations)
+
+    The *template* is the set of kernel entries that a `Conv2D` with the same arguments
+    would use; it falls into *families*, the entries that this Conv2D would make equal,
+    one family for every entry of its kernel. `expand` copies each entry of the shared
+    kernel to its family. Where all deviations are zero the layer is that `Conv2D`;
+    where nothing is penalised it is a `Dense` layer on the raveled input. Biases, one
+    for every output unit, are tied in the same way, a family for every filter.
+
+    Strengths can be changed at any time, without retracing, through the scalar weights
+    `layer.tie_strength` and `layer.off_template_strength` (both start at 1): for
+    example `layer.tie_strength.assign(0.1)`. For ridge penalties and a mean squared
+    error a good first choice of `strength * l2` is `5 / (N * n_out)` for the ties and
+    `20 / (N * n_out)` off the template, with N training examples and n_out outputs.
+
+    Args:
+        filters: int, number of output channels.
+        kernel_size: int or tuple of 2 ints, size of the receptive field.
+        strides: int or tuple of 2 ints. Not with `dilation_rate > 1`, as in Conv2D.
+        padding: `"valid"`, `"same"` (Keras's rule), `"circular"` (wraps around; output
+            as for "same"), or explicit zero padding: an int, or an int or
+            `(before, after)` pair for each axis.
+        data_format: `"channels_last"`, `"channels_first"` or None, the Keras default.
+        dilation_rate: int or tuple of 2 ints.
+        groups: int, number of channel groups of the template; weights across groups
+            count as off-template.
+        activation: activation function, or None.
+        use_bias: bool, whether to add biases.
+        kernel_initializer: initializer of the shared kernel.
+        bias_initializer: initializer of the shared bias.
+        kernel_regularizer: regularizer of the shared kernel.
+        bias_regularizer: regularizer of the shared bias.
+        activity_regularizer: regularizer of the output.
+        kernel_constraint: constraint on the shared kernel.
+        bias_constraint: constraint on the shared bias.
+        tie_regularizer: regularizer of the deviations on the template, or None.
+            It is given float32 tensors whose leading axes are the members and whose
+            last axis is the families: `(*output_grid, families)` for the kernel, 0
+            where a member would see only padding, and `(*output_grid, filters)` for
+            the biases.
+        off_template_regularizer: regularizer of all other deviations, or None. It is
+            given the float32 deviations with 0 on the template.
+        deviation_initializer: initializer of the deviations, with the fans of the
+            dense layer. Bias deviations start at zero.
+        halo: must be None, the dense kernel, in this version.
+        penalty_registration: `"add_loss"` adds the penalties in `call`, once in a
+            forward pass however often the layer is called. `"regularizer"` makes them
+            weight regularizers instead: the same loss, and the choice for models under
+            `keras.RematScope` or with synchronized batch normalization, in which Keras
+            drops or corrupts losses added in `call`.
+
+    Input shape:
+        4D tensor `(batch, rows, cols, channels)`, or `(batch, channels, rows, cols)`
+        with `data_format="channels_first"`. All sizes but the batch must be known.
+
+    Output shape:
+        4D tensor `(batch, new_rows, new_cols, filters)`, or
+        `(batch, filters, new_rows, new_cols)`.
+
+    Raises:
+        ValueError: for arguments that Conv2D refuses, unknown input sizes, an input
+            that does not fit, or a kernel too large to hold.
+
+    Example:
+    >>> layer = keras_softconv.SoftConv2D(filters=1, kernel_size=2)
+    >>> tuple(layer(np.ones((5, 3, 3, 1))).shape)
+    (5, 2, 2, 1)
+    >>> tuple(layer.kernel.shape)  # rows, cols, channels, new_rows, new_cols, filters
+    (3, 3, 1, 2, 2, 1)
+    >>> int(layer.template_mask().sum())  # four families of four
+    16
+
+    Reference: Cross Validated question 559113, "Milder than a convolutional neural
+    network".
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = (1, 1),
+        padding: Any = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | tuple[int, int] = (1, 1),
+        groups: int = 1,
+        activation: str | Callable | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        *,
+        tie_regularizer: Any = regularizers.L2(1e-3),
+        off_template_regularizer: Any = regularizers.L2(1e-3),
+        deviation_initializer: Any = "zeros",
+        halo: None = None,
+        penalty_registration: str = "add_loss",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            2,
+            filters,
+            kernel_size,
+            strides,
+            padding,
+            data_format,
+            dilation_rate,
+            groups,
+            activation,
+            use_bias,
+            kernel_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            bias_regularizer,
+            activity_regularizer,
+            kernel_constraint,
+            bias_constraint,
+            tie_regularizer=tie_regularizer,
+            off_template_regularizer=off_template_regularizer,
+            deviation_initializer=deviation_initializer,
+            halo=halo,
+            penalty_registration=penalty_registration,
+            **kwargs,
+        )

@@ -1,0 +1,50 @@
+"""What the regularizers say of the deviations of one kernel."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from keras_softconv.regularizers import l1_l2_factors
+from keras_softconv.weight_sharing import DenseWeightSharing
+
+Tensor = Any
+
+
+def kernel_penalties(
+    weight_sharing: DenseWeightSharing,
+    tie_regularizer: Callable | None,
+    off_template_regularizer: Callable | None,
+    deviations: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """`R_tie` of the deviations on the template and `R_off` of those off it.
+
+    Keras's `L1`, `L2` and `L1L2` are taken from sums over the rows of the kernel, at the
+    cost of one plain sum over the kernel for each power that occurs. Any other
+    regularizer is called with the tensor that it is promised.
+
+    Args:
+        weight_sharing: says where the template is.
+        tie_regularizer: called with `(*output_grid, families)`; or None.
+        off_template_regularizer: called with the kernel's shape, 0 on the template; or
+            None.
+        deviations: float32 tensor of the dense kernel's shape.
+
+    Returns:
+        Two float32 scalars, without strengths.
+    """
+    factors = [l1_l2_factors(r) for r in (tie_regularizer, off_template_regularizer)]
+    penalties = [ops.zeros((), "float32")] * 2
+    for power, elementwise in enumerate((ops.absolute, ops.square)):
+        shares = [pair[power] if pair else 0.0 for pair in factors]
+        if any(shares):
+            sums = weight_sharing.partition_sums(elementwise, deviations)
+            penalties = [
+                penalty + share * part
+                for penalty, share, part in zip(penalties, shares, sums, strict=True)
+            ]
+    if factors[0] is None:
+        penalties[0] = tie_regularizer(weight_sharing.template(deviations))
+    if factors[1] is None:
+        penalties[1] = off_template_regularizer(weight_sharing.off_template(deviations))
+    return penalties[0], penalties[1]

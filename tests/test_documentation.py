@@ -1,0 +1,63 @@
+"""What the README and the docstrings show is true."""
+
+import doctest
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import keras_softconv
+from keras_softconv import callbacks, diagnostics, geometry, layers, regularizers
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PUBLIC = [layers.SoftConv2D, callbacks.StructureMonitor, diagnostics.structure_numbers]
+
+
+def test_python_of_the_readme_runs_in_order_and_prints_what_it_says(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+        printed = capsys.readouterr().out
+        for expected in re.findall(r"^# prints (.*)$", block, re.MULTILINE):
+            assert expected in printed
+
+
+def test_files_and_commands_of_the_readme_exist():
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make ([a-z-]+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert "make test" in README
+    assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("module", [layers, geometry, callbacks, regularizers])
+def test_docstring_examples(module):
+    result = doctest.testmod(
+        module, extraglobs={"keras_softconv": keras_softconv, "np": np}
+    )
+    assert result.failed == 0
+
+
+def test_the_example_of_the_layer_is_tested():
+    assert doctest.DocTestFinder().find(layers.SoftConv2D)[0].examples
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_every_argument_is_documented(thing):
+    documented = inspect.getdoc(thing)
+    for name, parameter in inspect.signature(thing).parameters.items():
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            assert re.search(rf"^ +{name}:", documented, re.MULTILINE), name

@@ -1,0 +1,87 @@
+"""The examples run, offline and without a screen, and show what they claim."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from keras_softconv import SoftConv2D
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(EXAMPLES / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, run("denoise_digits.py", "--quick", "--log-dir", str(folder))
+
+
+def test_denoise_digits_prints_a_table_and_how_to_open_tensorboard(demo):
+    folder, result = demo
+    assert result.returncode == 0, result.stderr
+    table = (folder / "results.md").read_text()
+    assert table in result.stdout
+    assert f"tensorboard --logdir {folder}" in result.stdout
+    assert "15/15" in result.stdout  # progress
+
+
+def test_denoise_digits_shows_that_softer_is_better(demo):
+    folder, _ = demo
+    fits = json.loads((folder / "results.json").read_text())["fits"]
+    errors = {
+        method: np.mean([fit["test"] for fit in fits if fit["method"] == method])
+        for method in {fit["method"] for fit in fits}
+    }
+    # Even in quick mode: one setting each, two seeds, a fifth of the training.
+    rivals = [error for method, error in errors.items() if method != "SoftConv2D"]
+    assert errors["SoftConv2D"] < 0.97 * min(rivals)
+
+
+def test_denoise_digits_logs_the_structure(demo):
+    folder, _ = demo
+    events = EventAccumulator(str(folder / "50_images" / "softconv")).Reload()
+    names = {tag.rpartition("/")[2] for tag in events.Tags()["tensors"]}
+    assert {"family_variance", "off_template_mass", "convolution_share"} < names
+    for run_name in ("train", "validation"):
+        assert any((folder / "50_images" / run_name).iterdir())
+
+
+def test_denoise_digits_draws_its_picture(demo):
+    folder, _ = demo
+    picture = imread(folder / "digits.png")
+    assert picture.shape[0] > 500
+    assert picture.shape[1] > 1200
+    # Many shades on the right, where the families are.
+    colours = np.unique(picture[:, picture.shape[1] * 6 // 10 :].reshape(-1, 4), axis=0)
+    assert len(colours) > 300
+
+
+def test_denoise_digits_needs_two_seeds_for_a_standard_error():
+    result = run("denoise_digits.py", "--seeds", "1")
+    assert result.returncode == 2
+    assert "standard errors need 2 seeds or more, not 1" in result.stderr
+
+
+def test_the_picture_lays_out_each_family_over_the_output(monkeypatch, rng):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from digit_pictures import _members_by_output
+
+    layer = SoftConv2D(1, 3, padding="same", kernel_initializer="zeros")
+    layer.build((None, 8, 8, 1))
+    layer.deviations.assign(rng.normal(size=layer.deviations.shape))
+    members = _members_by_output(np.array(layer.kernel), layer.family_ids())
+    expected = np.moveaxis(np.array(layer.weight_sharing.template(layer.deviations)), 2, 0)
+    inside = ~np.isnan(members)
+    np.testing.assert_array_equal(members[inside], expected[inside])
+    assert (expected[~inside] == 0).all()
+    assert (~inside).sum() == 4 * (8 + 8 - 1) + 4 * 8
