@@ -40,11 +40,11 @@ class Effort:
     """How much to try; penalties of SoftConv2D are multiples of `rule_of_thumb`."""
 
     sizes: tuple[int, ...] = (50, 200)
-    seeds: int = 3
+    seeds: int = 5
     rounds: int = 10
     dense_decays: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     conv_decays: tuple[float, ...] = (1e-3,)
-    local_decays: tuple[float, ...] = (0.0, 0.1)
+    local_decays: tuple[float, ...] = (0.3, 1.0)
     ridge_ties: tuple[float, ...] = (1.0,)
     lasso_ties: tuple[float, ...] = (0.3,)
     off_template: tuple[float, ...] = (3.0, 6.0)
@@ -58,7 +58,7 @@ EFFORTS = {
         seeds=2,
         rounds=4,
         dense_decays=(1e-2,),
-        local_decays=(0.0,),
+        local_decays=(1.0,),
         lasso_ties=(),
         off_template=(3.0,),
         path=(1e-4, 1.0, 1e4),
@@ -66,13 +66,12 @@ EFFORTS = {
     "default": Effort(),
     "full": Effort(
         sizes=(50, 200, 1000),
-        seeds=5,
         dense_decays=(3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2),
         conv_decays=(1e-4, 1e-3, 1e-2),
-        local_decays=(0.0, 0.01, 0.03, 0.1, 0.3, 1.0),
+        local_decays=(0.0, 0.1, 0.3, 1.0, 3.0, 10.0),
         ridge_ties=(0.3, 1.0, 3.0),
         lasso_ties=(0.1, 0.3, 1.0),
-        off_template=(1.0, 3.0, 6.0, 12.0),
+        off_template=(3.0, 6.0, 12.0, 24.0),
         path=tuple(10.0 ** np.arange(-5, 6.5, 0.5)),
         path_seeds=5,
     ),

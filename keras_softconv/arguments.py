@@ -24,6 +24,10 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
 def standardize_tuple(value: Any, rank: int, name: str) -> tuple[int, ...]:
     """One positive integer per axis: `3 -> (3, 3)`, `[3, 2] -> (3, 2)`.
 
@@ -32,11 +36,7 @@ def standardize_tuple(value: Any, rank: int, name: str) -> tuple[int, ...]:
     """
     expected = f"The `{name}` argument must be a tuple of {rank} integers. "
     values = (value,) * rank if _is_integer(value) else value
-    if (
-        not isinstance(values, Sequence)
-        or len(values) != rank
-        or not all(map(_is_integer, values))
-    ):
+    if not _is_sequence(values) or len(values) != rank or not all(map(_is_integer, values)):
         raise ValueError(
             f"{expected}Received: {name}={value!r}. Give one positive integer, "
             f"or {rank} of them."
@@ -62,7 +62,7 @@ def standardize_padding(padding: Any, rank: int) -> str | Pads:
     if isinstance(padding, str) and padding.lower() in NAMED_PADDINGS:
         return padding.lower()
     entries = (padding,) * rank if _is_integer(padding) else padding
-    if isinstance(entries, Sequence) and not isinstance(entries, str):
+    if _is_sequence(entries):
         pads = tuple(_pair(entry) for entry in entries)
         if len(pads) == rank and None not in pads:
             return pads
@@ -77,7 +77,7 @@ def standardize_padding(padding: Any, rank: int) -> str | Pads:
 
 def _pair(entry: Any) -> tuple[int, int] | None:
     pair = (entry, entry) if _is_integer(entry) else entry
-    if not isinstance(pair, Sequence) or len(pair) != 2:
+    if not _is_sequence(pair) or len(pair) != 2:
         return None
     if not all(_is_integer(side) and side >= 0 for side in pair):
         return None
@@ -144,7 +144,8 @@ def check_halo(halo: Any) -> None:
 
 def check_penalty_registration(penalty_registration: Any) -> None:
     """Raise `ValueError` for an unknown way to register the penalties."""
-    if penalty_registration not in PENALTY_REGISTRATIONS:
+    is_name = isinstance(penalty_registration, str)
+    if not is_name or penalty_registration not in PENALTY_REGISTRATIONS:
         raise ValueError(
             f"`penalty_registration` must be one of {PENALTY_REGISTRATIONS}. "
             f"Received: penalty_registration={penalty_registration!r}. Keep "
@@ -153,19 +154,28 @@ def check_penalty_registration(penalty_registration: Any) -> None:
         )
 
 
-def check_input_shape(layer: Any, shape: Shape, expected: Shape) -> None:
+def check_input_shape(layer: Any, shape: Any, expected: Shape) -> None:
     """Raise `ValueError` unless `shape` fits `expected`, where None fits all."""
-    if len(shape) == len(expected) and all(
-        None in (size, wanted) or size == wanted
-        for size, wanted in zip(shape, expected, strict=True)
-    ):
-        return
+    is_shape = _is_sequence(shape) and all(
+        size is None or (_is_integer(size) and size > 0) for size in shape[1:]
+    )
+    if is_shape and len(shape) == len(expected):
+        pairs = zip(shape, expected, strict=True)
+        if all(None in (size, wanted) or size == wanted for size, wanted in pairs):
+            return
+    remedy = (
+        "Give one batch of inputs with these axes, none of them empty; a missing "
+        "channel axis is added by `inputs[..., None]`."
+        if None in expected[1:]
+        else "It holds a weight for every pair of input and output, so it takes inputs "
+        "of the one size that it was built for: reshape, resize or crop them, or make "
+        "a new layer."
+    )
+    found = tuple(shape) if _is_sequence(shape) else shape
     raise ValueError(
-        f"The input of layer '{layer.name}' is incompatible with the layer: expected "
-        f"shape={expected} ({layer.data_format}), found shape={shape}. A "
-        f"{type(layer).__name__} takes a batch of inputs of the one size that it was "
-        "built for, since it holds a weight for every pair of input and output: "
-        "reshape, resize or crop the input, or make a new layer."
+        f"The input of {type(layer).__name__} layer '{layer.name}' is incompatible with "
+        f"the layer: expected shape={expected} ({layer.data_format}), found "
+        f"shape={found}. {remedy}"
     )
 
 

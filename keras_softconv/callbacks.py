@@ -51,7 +51,7 @@ class StructureMonitor(keras.callbacks.Callback):
     Args:
         log_dir: folder of the TensorBoard logs.
         update_freq: `"epoch"` writes at the end of each epoch, `"batch"` after each
-            batch, an int n after each n batches.
+            batch, an int n after each n batches (steps of the optimizer).
 
     Raises:
         ValueError: for another `update_freq`, a `log_dir` that is a file, or a model
@@ -71,6 +71,7 @@ class StructureMonitor(keras.callbacks.Callback):
         self.update_freq = _standardize_update_freq(update_freq)
         self._writer = None
         self._last_step = None
+        self._epoch_step = None
         if self.update_freq != "epoch":
             # Keras dispatches batches asynchronously, hence faster, on JAX and torch
             # as long as no callback defines this hook.
@@ -101,6 +102,9 @@ class StructureMonitor(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch_step = self._step()
+
     def _after_batch(self, batch: int, logs: dict | None = None) -> None:
         period = 1 if self.update_freq == "batch" else self.update_freq
         # Several steps may have passed at once (`steps_per_execution`).
@@ -111,6 +115,13 @@ class StructureMonitor(keras.callbacks.Callback):
         numbers = self._numbers()
         if logs is not None:
             logs.update(numbers)
+        if self._step() == self._epoch_step:
+            warnings.warn(
+                "StructureMonitor places its numbers at `model.optimizer.iterations`, "
+                f"which stood at {self._step()} all through epoch {epoch}, so it could "
+                "log nothing. Train with `self.optimizer` in a custom `train_step`.",
+                stacklevel=2,
+            )
         if self.update_freq == "epoch":
             self._write(numbers)
         if self._writer is not None:
@@ -169,7 +180,7 @@ def _standardize_log_dir(log_dir: Any) -> Path:
 
 
 def _standardize_update_freq(update_freq: Any) -> str | int:
-    if update_freq in ("epoch", "batch"):
+    if isinstance(update_freq, str) and update_freq in ("epoch", "batch"):
         return update_freq
     if (
         isinstance(update_freq, Integral)

@@ -12,7 +12,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_softconv.geometry import VOID
 from keras_softconv.layers import BaseSoftConv
 
 Tensor = Any
@@ -72,25 +71,31 @@ def structure_numbers(layer: BaseSoftConv) -> dict[str, Tensor]:
         Dict of scalar tensors.
     """
     sharing = layer.weight_sharing
-    by_tap = (*sharing.geometry.inputs.shape, -1)  # (positions, taps, the rest)
-    is_member = sharing.geometry.inputs[:, :, None] != VOID
-    means = ops.reshape(layer.family_means(), by_tap[1:])
+    means = layer.family_means()
+    shared_kernel = ops.cast(layer.shared_kernel, means.dtype)
     deviations = ops.cast(layer.deviations, means.dtype)
-    weights = ops.reshape(ops.cast(layer.shared_kernel, means.dtype), by_tap[1:])
-    weights = weights + ops.reshape(sharing.template(deviations), by_tap)
-    weights = ops.where(is_member, weights, 0)
-    shades = ops.where(is_member, weights - means, 0)
+    members = sharing.members(deviations)
+    # The shared kernel cancels; subtracting it last would leave only rounding errors
+    # of families that are nearly tied.
+    shades = members - sharing.copies(sharing.project(deviations))
+    weights = members + sharing.copies(shared_kernel)
     _, off_template_mass = sharing.partition_sums(ops.absolute, deviations)
     _, off_template_energy = sharing.partition_sums(ops.square, deviations)
 
-    convolution_energy = ops.sum(sharing.member_counts * ops.square(means))
+    counts = sharing.geometry.member_counts[..., None, None]
+    counts = ops.convert_to_tensor(counts, means.dtype)
+    convolution_energy = ops.sum(counts * ops.square(means))
     family_energy = ops.sum(ops.square(shades))
     energy = convolution_energy + family_energy + off_template_energy
     mass = ops.sum(ops.absolute(weights)) + off_template_mass
     return {
-        "family_variance": family_energy / max(sharing.template_size, 1),
-        "off_template_mass": ops.divide_no_nan(off_template_mass, mass),
-        "convolution_share": ops.where(
-            energy > 0, ops.divide_no_nan(convolution_energy, energy), 1
-        ),
+        "family_variance": family_energy / max(sharing.geometry.template_size, 1),
+        "off_template_mass": _share(off_template_mass, mass, of_nothing=0),
+        "convolution_share": _share(convolution_energy, energy, of_nothing=1),
     }
+
+
+def _share(part: Tensor, whole: Tensor, of_nothing: float) -> Tensor:
+    """`part / whole`, and NaN where the weights are."""
+    nothing = ops.equal(whole, 0)
+    return ops.where(nothing, of_nothing, part / ops.where(nothing, 1, whole))

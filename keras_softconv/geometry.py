@@ -11,6 +11,7 @@ a product. Everything here is integer arithmetic on NumPy index vectors.
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -140,17 +141,28 @@ class Geometry:
         return (*self.input_grid, self.in_channels, *self.output_grid, self.filters)
 
     @cached_property
-    def inputs(self) -> np.ndarray:
-        """Raveled input position of each raveled output (row) and tap (column).
+    def joins(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]:
+        """For each axis, all `(input, tap, output)` that are joined, as index vectors.
 
-        Returns:
-            Integers of shape `(positions, taps)`; `VOID` where the tap sees padding.
+        An input, tap and output of the whole convolution are joined if they are along
+        each axis: its joins are the product of those of the axes.
         """
-        joined = np.zeros((1, 1), int)  # [positions, taps]
+        joins = []
         for axis in self._axes:
-            step = axis_inputs(*axis)
-            pair = joined[:, None, :, None], step[None, :, None, :]
-            void = (pair[0] == VOID) | (pair[1] == VOID)
-            joined = np.where(void, VOID, pair[0] * axis[0] + pair[1])
-            joined = joined.reshape(joined.shape[0] * joined.shape[1], -1)
-        return joined
+            inputs = axis_inputs(*axis)
+            output, tap = np.nonzero(inputs != VOID)
+            joins.append((inputs[output, tap], tap, output))
+        return tuple(joins)
+
+    @cached_property
+    def member_counts(self) -> np.ndarray:
+        """Size of the families of each tap, shape `kernel_size`."""
+        counts = np.ones((), int)
+        for (_, tap, _), taps in zip(self.joins, self.kernel_size, strict=True):
+            counts = np.multiply.outer(counts, np.bincount(tap, minlength=taps))
+        return counts
+
+    @property
+    def template_size(self) -> int:
+        """Number of entries of the dense kernel that the convolution would use."""
+        return int(self.member_counts.sum()) * prod(self.shared_kernel_shape[-2:])

@@ -40,11 +40,22 @@ def kernel_penalties(
         if any(shares):
             sums = weight_sharing.partition_sums(elementwise, deviations)
             penalties = [
-                penalty + share * part
-                for penalty, share, part in zip(penalties, shares, sums, strict=True)
+                total + share * part
+                for total, share, part in zip(penalties, shares, sums, strict=True)
             ]
     if factors[0] is None:
-        penalties[0] = tie_regularizer(weight_sharing.template(deviations))
+        penalties[0] = penalty(tie_regularizer, weight_sharing.template(deviations))
     if factors[1] is None:
-        penalties[1] = off_template_regularizer(weight_sharing.off_template(deviations))
+        off_template = weight_sharing.off_template(deviations)
+        penalties[1] = penalty(off_template_regularizer, off_template)
     return penalties[0], penalties[1]
+
+
+def penalty(regularizer: Callable | None, deviations: Tensor) -> Tensor:
+    """`regularizer(deviations)` as a float32 scalar, 0 without a regularizer.
+
+    Keras adds up a regularizer's vector; so is it done here.
+    """
+    if regularizer is None:
+        return ops.zeros((), "float32")
+    return ops.sum(ops.cast(regularizer(deviations), "float32"))

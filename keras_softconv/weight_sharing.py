@@ -2,103 +2,113 @@
 
 E copies each entry of the shared kernel S to every member of its family; its adjoint
 E' sums a family, and E'E counts the members. `E (E'E)^-1 E'` projects a dense kernel
-onto the convolutions. All maps work on 1-D index vectors: an index or mask as large as
-the dense kernel would dwarf the layer itself in compile time and memory.
+onto the convolutions. All maps are made from one index vector for each axis: an index
+or mask as large as the dense kernel would dwarf the layer itself in compile time and
+memory.
 """
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import reduce
+from math import prod
+from operator import add
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from keras_softconv.geometry import VOID, Geometry
+from keras_softconv.geometry import Geometry
 
 Tensor = Any
+Shape = tuple[int, ...]
 
 
 class DenseWeightSharing:
     """Families and template within the dense kernel of a `Geometry`.
 
-    The kernel is read as a matrix of rows, each holding the weights from one input
-    entry to the filters of one channel group at one output position: its row number
-    is the raveled `(input position, channel, output position, group)`, its length
-    `filters / groups`. Whole rows lie on the template or off it.
+    Kernels are read as matrices whose rows run over the filters of one channel group,
+    so that whole rows lie on the template or off it. The *members* are the rows on the
+    template, in an order of their own: by the joins of each axis, the channel within
+    its group and the group.
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         self.row_length = geometry.filters // geometry.groups
 
-    @cached_property
-    def _template_rows(self) -> np.ndarray:
-        """Row of each (output position, tap, channel of the group, group), or `VOID`."""
+        # An open mesh of all joins: one axis of it for each axis of the convolution,
+        # one for the channels of a group, one for the groups.
+        ndim = len(geometry.input_grid) + 2
+        self._inputs, self._taps, self._outputs = (
+            [_along(vector, axis, ndim) for axis, vector in enumerate(vectors)]
+            for vectors in zip(*geometry.joins, strict=True)
+        )
+        channels = np.arange(geometry.in_channels // geometry.groups)
+        self._channel = _along(channels, ndim - 2, ndim)
+        self._group = _along(np.arange(geometry.groups), ndim - 1, ndim)
+
+    # Where the members are, in each of three matrices.
+
+    def _kernel_rows(self) -> Tensor:
+        """Rows of the dense kernel."""
         geometry = self.geometry
-        positions = len(geometry.inputs)
-        group = np.arange(geometry.groups)
-        channel = np.arange(geometry.in_channels).reshape(geometry.groups, -1).T
-        near = geometry.inputs[:, :, None, None]  # [positions, taps, 1, 1]
-        position = np.arange(positions)[:, None, None, None]
-        rows = near * geometry.in_channels + channel
-        rows = (rows * positions + position) * geometry.groups + group
-        return np.where(near == VOID, VOID, rows).reshape(-1).astype("int32")
+        groups, channels = geometry.groups, geometry.in_channels // geometry.groups
+        return _raveled(
+            (*geometry.input_grid, groups, channels, *geometry.output_grid, groups),
+            (*self._inputs, self._group, self._channel, *self._outputs, self._group),
+        )
 
-    @cached_property
-    def _member_rows(self) -> np.ndarray:
-        """Rows of the template, voids left out."""
-        return self._template_rows[self._template_rows != VOID]
+    def _shared_rows(self) -> Tensor:
+        """Rows of the shared kernel that they would copy."""
+        shape = (*self.geometry.shared_kernel_shape[:-1], self.geometry.groups)
+        return _raveled(shape, (*self._taps, self._channel, self._group))
 
-    @cached_property
-    def _member_taps(self) -> np.ndarray:
-        """Row of the shared kernel, read the same way, that each member row copies."""
-        shared_rows = self._template_rows.size // self.geometry.inputs.shape[0]
-        taps = np.tile(np.arange(shared_rows), self.geometry.inputs.shape[0])
-        return taps[self._template_rows != VOID].astype("int32")
-
-    @cached_property
-    def member_counts(self) -> np.ndarray:
-        """Members per family, float32, shape `(taps, 1)`: alike for all channels."""
-        return (self.geometry.inputs != VOID).sum(0).astype("float32")[:, None]
-
-    @property
-    def template_size(self) -> int:
-        """Number of template entries of the kernel."""
-        return self._member_rows.size * self.row_length
+    def _template_rows(self) -> Tensor:
+        """Rows of what `template` returns."""
+        shape = (*self.geometry.shared_kernel_shape[:-1], self.geometry.groups)
+        return _raveled(
+            (*self.geometry.output_grid, *shape),
+            (*self._outputs, *self._taps, self._channel, self._group),
+        )
 
     def _as_rows(self, kernel: Tensor) -> Tensor:
         return ops.reshape(kernel, (-1, self.row_length))
 
-    def _by_tap(self, shared_kernel: Tensor) -> Tensor:
-        return ops.reshape(shared_kernel, (self.geometry.inputs.shape[1], -1))
+    # The maps.
+
+    def members(self, kernel: Tensor) -> Tensor:
+        """Template entries of a dense kernel, `(members, row_length)`."""
+        return ops.take(self._as_rows(kernel), self._kernel_rows(), axis=0)
+
+    def copies(self, shared_kernel: Tensor) -> Tensor:
+        """What the members would be in a convolution, in the order of `members`."""
+        return ops.take(self._as_rows(shared_kernel), self._shared_rows(), axis=0)
 
     def expand(self, shared_kernel: Tensor) -> Tensor:
         """E(S): the dense kernel of the convolution with kernel `shared_kernel`."""
-        shape = self.geometry.kernel_shape
-        rows = ops.zeros((np.prod(shape) // self.row_length, self.row_length),
-                         shared_kernel.dtype)  # fmt: skip
-        members = ops.take(self._as_rows(shared_kernel), self._member_taps, axis=0)
-        rows = ops.scatter_update(rows, self._member_rows[:, None], members)
-        return ops.reshape(rows, shape)
+        kernel = ops.zeros(self.geometry.kernel_shape, shared_kernel.dtype)
+        return self._with_members(kernel, self.copies(shared_kernel))
 
     def template(self, kernel: Tensor) -> Tensor:
-        """The template entries of a dense kernel, one row of members an output.
+        """The template entries of a dense kernel, by output position and family.
 
         Returns:
             Tensor of shape `(*output_grid, families)`, families in the raveled order
             of the Conv kernel, void members 0.
         """
-        inputs = self.geometry.inputs
-        rows = np.maximum(self._template_rows, 0)
-        members = ops.take(self._as_rows(kernel), rows, axis=0)
-        members = ops.reshape(members, (*inputs.shape, -1))
-        members = ops.where(inputs[:, :, None] != VOID, members, 0)
-        return ops.reshape(members, (*self.geometry.output_grid, -1))
+        geometry = self.geometry
+        shape = (*geometry.output_grid, prod(geometry.shared_kernel_shape))
+        members = self.members(kernel)
+        rows = ops.zeros((prod(shape) // self.row_length, self.row_length), members.dtype)
+        rows = ops.scatter_update(rows, self._template_rows()[:, None], members)
+        return ops.reshape(rows, shape)
 
     def off_template(self, kernel: Tensor) -> Tensor:
         """The dense kernel with every template entry set to zero."""
-        zeros = ops.zeros((self._member_rows.size, self.row_length), kernel.dtype)
-        rows = ops.scatter_update(self._as_rows(kernel), self._member_rows[:, None], zeros)
+        return self._with_members(kernel, ops.zeros_like(self.members(kernel)))
+
+    def _with_members(self, kernel: Tensor, members: Tensor) -> Tensor:
+        rows = self._kernel_rows()[:, None]
+        rows = ops.scatter_update(self._as_rows(kernel), rows, members)
         return ops.reshape(rows, self.geometry.kernel_shape)
 
     def partition_sums(
@@ -111,17 +121,19 @@ class DenseWeightSharing:
         and neither part is found as a difference of large numbers.
         """
         row_sums = ops.sum(elementwise(self._as_rows(kernel)), axis=-1)
-        members = self._member_rows
-        off_template = ops.scatter_update(
-            row_sums, members[:, None], ops.zeros(members.size, row_sums.dtype)
-        )
-        return ops.sum(ops.take(row_sums, members)), ops.sum(off_template)
+        rows = self._kernel_rows()
+        members = ops.take(row_sums, rows)
+        off_template = ops.scatter_update(row_sums, rows[:, None], ops.zeros_like(members))
+        return ops.sum(members), ops.sum(off_template)
 
     def project(self, kernel: Tensor) -> Tensor:
         """`(E'E)^-1 E' W`: family means, of the Conv kernel's shape (0 if no member)."""
-        members = ops.reshape(self.template(kernel), (*self.geometry.inputs.shape, -1))
-        means = ops.sum(members, axis=0) / np.maximum(self.member_counts, 1)
-        return ops.reshape(means, self.geometry.shared_kernel_shape)
+        geometry = self.geometry
+        axes = tuple(range(len(geometry.output_grid)))
+        sums = ops.sum(self.template(kernel), axis=axes)
+        counts = np.maximum(geometry.member_counts, 1)[..., None, None]
+        sums = ops.reshape(sums, geometry.shared_kernel_shape)
+        return sums / ops.convert_to_tensor(counts, sums.dtype)
 
     def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
         """`inputs @ (E(S) + D)`, as a convolution plus a matrix product.
@@ -138,7 +150,7 @@ class DenseWeightSharing:
         """
         geometry = self.geometry
         output_shape = (-1, *geometry.output_grid, geometry.filters)
-        n_inputs = int(np.prod(geometry.input_grid)) * geometry.in_channels
+        n_inputs = prod(geometry.input_grid) * geometry.in_channels
         convolved = ops.conv(
             self._pad(inputs),
             shared_kernel,
@@ -171,8 +183,29 @@ class DenseWeightSharing:
             int32 array of the dense kernel's shape. For small layers: it is as large
             as the kernel.
         """
-        shared = np.arange(np.prod(self.geometry.shared_kernel_shape), dtype="int32")
-        ids = np.full((np.prod(self.geometry.kernel_shape) // self.row_length,
-                       self.row_length), -1, "int32")  # fmt: skip
-        ids[self._member_rows] = shared.reshape(-1, self.row_length)[self._member_taps]
-        return ids.reshape(self.geometry.kernel_shape)
+        shape = self.geometry.shared_kernel_shape
+        numbers = np.arange(prod(shape), dtype="int32").reshape(-1, self.row_length)
+        ids = np.full(self.geometry.kernel_shape, -1, "int32")
+        rows = ids.reshape(-1, self.row_length)  # a view
+        kernel_rows = ops.convert_to_numpy(self._kernel_rows())
+        rows[kernel_rows] = numbers[ops.convert_to_numpy(self._shared_rows())]
+        return ids
+
+
+def _along(vector: np.ndarray, axis: int, ndim: int) -> np.ndarray:
+    """A vector laid along one axis of an open mesh."""
+    return vector.reshape(*(-1 if a == axis else 1 for a in range(ndim)))
+
+
+def _raveled(shape: Shape, indices: tuple[np.ndarray, ...]) -> Tensor:
+    """Raveled indices into an array of `shape`, of all points of an open mesh.
+
+    As `np.ravel_multi_index`, but the mesh is filled on the device: what is kept of it,
+    also in a saved graph, are the vectors.
+    """
+    strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    terms = [
+        ops.convert_to_tensor(index * stride, "int32")
+        for index, stride in zip(indices, strides, strict=True)
+    ]
+    return ops.reshape(reduce(add, terms), (-1,))

@@ -1,6 +1,7 @@
 """Event files are read back: tags, steps and values, and nobody is disturbed."""
 
 import csv
+import re
 
 import independent
 import keras
@@ -170,11 +171,45 @@ def test_a_second_fit_goes_on_where_the_first_ended(images, tmp_path):
 
 def test_another_model_with_the_same_monitor_begins_anew(images, tmp_path):
     monitor = StructureMonitor(tmp_path)
-    for _ in range(2):
-        fit(compiled(), images, [monitor], epochs=1)
-    for events in read(tmp_path / "softconv").values():
-        assert [step for step, _ in events] == [0, 4]
-    assert len(read(tmp_path / "softconv")) == 10
+    first, second = compiled(), compiled(soft_model("other"))
+    fit(first, images, [monitor], epochs=1)
+    fit(second, images, [], epochs=1)
+    fit(second, images, [monitor], epochs=1)
+    logged = read(tmp_path / "softconv")
+    assert len(logged) == 10
+    for tag, events in logged.items():
+        steps = [4, 8] if "other" in tag else [0, 4]
+        assert [step for step, _ in events] == steps
+
+
+class OwnOptimizer(keras.Model):
+    """Trains with another optimizer than the compiled one."""
+
+    def __init__(self):
+        super().__init__()
+        self.soft = SoftConv2D(3, 3, padding="same")
+        self.own = keras.optimizers.SGD(0.1)
+
+    def call(self, inputs):
+        return self.soft(inputs)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self(x) - y) ** 2)
+        variables = self.trainable_variables
+        self.own.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+        return {"loss": loss}
+
+
+def test_an_optimizer_that_does_not_count_is_told(images, tmp_path):
+    model = OwnOptimizer()
+    model(images[0])
+    message = r"`model.optimizer.iterations`, which stood at 0 all through epoch 0.*Train"
+    with pytest.warns(UserWarning, match=message):
+        history = fit(compiled(model), images, [StructureMonitor(tmp_path)], epochs=1)
+    # The numbers are in `logs` all the same.
+    assert any(tag.endswith("family_variance") for tag in history.history)
 
 
 def test_several_steps_per_execution(images, tmp_path):
@@ -231,9 +266,11 @@ def test_each_scalar_is_described(images, tmp_path):
         assert len(events.SummaryMetadata(tag).summary_description) > 40
 
 
-@pytest.mark.parametrize("update_freq", [0, -1, 1.5, True, "step", None])
+@pytest.mark.parametrize("update_freq", [0, -1, 1.5, True, "step", None, [1, 2]])
 def test_bad_update_freq(tmp_path, update_freq):
-    message = rf"`update_freq` must be.*Received: update_freq={update_freq!r}. Use 'epoch'"
+    message = (
+        rf"`update_freq` must.*: update_freq={re.escape(repr(update_freq))}. Use 'epoch'"
+    )
     with pytest.raises(ValueError, match=message):
         StructureMonitor(tmp_path, update_freq)
 

@@ -56,6 +56,27 @@ def test_the_two_ends(rng):
     }
 
 
+def test_families_that_are_nearly_tied_keep_their_variance(rng):
+    # Beside a mean of 1, shades of 1e-9 are below float32's resolution.
+    case = ((6, 6), 1, 2, {"kernel_size": 3, "padding": "same"})
+    layer = random_layer(case, rng)
+    shades = 1e-9 * rng.normal(size=layer.deviations.shape).astype("float32")
+    layer.deviations.assign(shades)
+    kernel = oracle.dense_kernel(case, keras.ops.convert_to_numpy(layer.shared_kernel))
+    kernel = kernel.astype("float64") + shades
+    expected = independent.structure_numbers(kernel, oracle.family_ids(case))
+    for name, value in as_floats(structure_numbers(layer)).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5)
+
+
+def test_a_diverged_layer_is_not_taken_for_a_convolution(rng):
+    layer = random_layer(((4, 4), 1, 1, {"kernel_size": 2}), rng)
+    layer.shared_kernel.assign(np.full(layer.shared_kernel.shape, np.nan))
+    numbers = as_floats(structure_numbers(layer))
+    assert np.isnan(numbers["convolution_share"])
+    assert np.isnan(numbers["off_template_mass"])
+
+
 def test_half_precision_weights_are_summed_in_float32(rng):
     case = ((6, 6), 4, 8, {"kernel_size": 3, "padding": "same"})
     layer = random_layer(case, rng, dtype="float16")

@@ -42,9 +42,9 @@ def test_denoise_digits_shows_that_softer_is_better(demo):
         method: np.mean([fit["test"] for fit in fits if fit["method"] == method])
         for method in {fit["method"] for fit in fits}
     }
-    # Even in quick mode: one setting each, two seeds, a fifth of the training.
-    rivals = [error for method, error in errors.items() if method != "SoftConv2D"]
-    assert errors["SoftConv2D"] < 0.97 * min(rivals)
+    # Even in quick mode: one setting each, two seeds, less training.
+    rivals = [errors[name] for name in ("Dense", "Dense + weight decay", "Conv2D")]
+    assert errors["SoftConv2D"] < 0.9 * min(rivals)
 
 
 def test_denoise_digits_logs_the_structure(demo):

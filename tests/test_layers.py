@@ -330,6 +330,8 @@ VALID = {"filters": 2, "kernel_size": 3}
         ({"kernel_size": (1, 2, 3)}, r"`kernel_size`.*Received: kernel_size=\(1, 2, 3\)"
          r". Give one positive integer, or 2 of them"),
         ({"kernel_size": 1.5}, r"`kernel_size`.*Received: kernel_size=1.5"),
+        ({"kernel_size": b"33"}, r"`kernel_size`.*Received: kernel_size=b'33'"),
+        ({"kernel_size": np.array([3, 3])}, r"`kernel_size`.*Received: kernel_size=arr"),
         ({"kernel_size": "3"}, r"`kernel_size`.*Received: kernel_size='3'"),
         ({"strides": (1, 0)}, r"`strides`.*Received strides=\(1, 0\), including"),
         ({"strides": None}, r"`strides`.*Received: strides=None"),
@@ -354,6 +356,7 @@ VALID = {"filters": 2, "kernel_size": 3}
         ({"halo": 2}, r"`halo` must be None in this version.*Received: halo=2. Leave"),
         ({"penalty_registration": "both"}, r"`penalty_registration` must be one of.*"
          r"Received: penalty_registration='both'. Keep 'add_loss'"),
+        ({"penalty_registration": np.ones(2)}, r"`penalty_registration` must be one of"),
         ({"tie_regularizer": "nonsense"}, r"regularizer identifier: nonsense"),
         ({"foo": 1}, r"Unrecognized keyword arguments passed to SoftConv2D: \{'foo': 1\}"),
     ],
@@ -370,7 +373,14 @@ def test_bad_arguments(arguments, message):
          r"\(None, None, 8, 1\). Give the sizes"),
         ({}, (None, 8, 8, None), r"channels.*should be fully-defined.*\(None, 8, 8, None"),
         ({}, (None, 8, 8), r"incompatible with the layer: expected shape=\(None, None, "
-         r"None, None\) \(channels_last\), found shape=\(None, 8, 8\).*reshape"),
+         r"None, None\) \(channels_last\), found shape=\(None, 8, 8\). Give one .* "
+         r"`inputs\[..., None\]`"),
+        ({}, None, r"found shape=None. Give one batch"),
+        ({}, 3, r"found shape=3. Give one batch"),
+        ({}, "abcd", r"found shape=abcd. Give one batch"),
+        ({}, (None, 8.0, 8, 1), r"found shape=\(None, 8.0, 8, 1\). Give one batch"),
+        ({}, (None, 0, 8, 1), r"found shape=\(None, 0, 8, 1\).*none of them empty"),
+        ({}, (None, 8, 8, 0), r"found shape=\(None, 8, 8, 0\).*none of them empty"),
         ({"groups": 2}, (None, 8, 8, 3), r"input channels must be evenly divisible by "
          r"the number of groups. Received groups=2, but the input has 3 channels \(full "
          r"input shape is \(None, 8, 8, 3\)\). Choose"),
@@ -401,6 +411,8 @@ def test_the_wrong_size_after_building():
         layer(np.zeros((4, 9, 8, 1)))
     with pytest.raises(ValueError, match=r"found shape=\(None, 8, 8, 2\)"):
         layer(keras.Input((8, 8, 2)))
+    with pytest.raises(ValueError, match=r"found shape=\(\)"):
+        layer({"image": np.zeros((4, 8, 8, 1))})
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,23 @@ def test_factors_of_keras_own_regularizers():
     assert l1_l2_factors(None) == (0, 0)
     assert l1_l2_factors(Special(0.3)) is None
     assert l1_l2_factors(lambda x: 0.0) is None
+    moving = regularizers.L2(0.3)
+    moving.l2 = keras.Variable(0.3)
+    assert l1_l2_factors(moving) is None
+
+
+def test_regularizers_that_return_vectors_or_plain_numbers(images):
+    x, y = images
+    layer = SoftConv2D(
+        3, 3, padding="same", deviation_initializer="ones", use_bias=False,
+        tie_regularizer=lambda deviations: keras.ops.square(deviations),
+        off_template_regularizer=lambda deviations: 2.5,
+    )  # fmt: skip
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    loss = model.fit(x, y, batch_size=8, verbose=0).history["loss"]
+    expected = data_loss(model, x, y) + layer.template_mask().sum() + 2.5
+    np.testing.assert_allclose(loss, [expected], rtol=1e-5)
 
 
 # How often the penalties count. The total of a model's loss is compared with the data
@@ -270,6 +287,41 @@ def test_losses_of_a_layer_called_again_are_not_added_up(images, registration):
         layer(x)
         total = float(sum(map(float, layer.losses)))
         np.testing.assert_allclose(total, total_penalty(layer), rtol=1e-5)
+
+
+class Subclass(SoftConv2D):
+    """Adds a loss of its own before the layer's."""
+
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean(inputs) * 0.0)
+        return super().call(inputs)
+
+
+@registrations
+def test_losses_of_a_subclass_do_not_hide_the_penalties(images, registration):
+    x, y = images
+    layer = Subclass(
+        3, 3, padding="same", deviation_initializer="glorot_uniform",
+        penalty_registration=registration, **STRONG,
+    )  # fmt: skip
+    model = twice(layer, x.shape[1:])
+    outputs = to_numpy(model([x, x]))
+    expected = np.mean((outputs - y) ** 2) + total_penalty(layer)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    loss = model.fit([x, x], y, batch_size=8, verbose=0).history["loss"]
+    np.testing.assert_allclose(loss, [expected], rtol=1e-4)
+
+
+@registrations
+def test_a_layer_made_frozen_has_no_penalty(images, registration):
+    x, _ = images
+    layer = SoftConv2D(
+        3, 3, trainable=False, deviation_initializer="ones",
+        penalty_registration=registration, **STRONG,
+    )  # fmt: skip
+    layer(x)
+    assert layer.losses == []
+    assert float(layer.penalties()["tie_penalty"]) == 0.0
 
 
 @registrations

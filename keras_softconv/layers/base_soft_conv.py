@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import prod
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ from keras import activations, constraints, initializers, ops, regularizers
 
 from keras_softconv import arguments
 from keras_softconv.geometry import Geometry
-from keras_softconv.penalties import kernel_penalties
+from keras_softconv.penalties import kernel_penalties, penalty
 from keras_softconv.weight_sharing import DenseWeightSharing
 
 Tensor = Any
@@ -72,7 +73,9 @@ class BaseSoftConv(keras.layers.Layer):
         self.bias_constraint = constraints.get(bias_constraint)
         self.tie_regularizer = regularizers.get(tie_regularizer)
         self.off_template_regularizer = regularizers.get(off_template_regularizer)
-        self.deviation_initializer = initializers.get(deviation_initializer or "zeros")
+        if deviation_initializer is None:
+            deviation_initializer = "zeros"
+        self.deviation_initializer = initializers.get(deviation_initializer)
         self.halo = halo
         self.penalty_registration = penalty_registration
         # Other args.
@@ -83,6 +86,8 @@ class BaseSoftConv(keras.layers.Layer):
         self.bias_deviations = None
         self.tie_strength = None
         self.off_template_strength = None
+        # Within a namespace, where Keras does not track the tensors as its own.
+        self._registered = SimpleNamespace(losses=[])
 
         arguments.check_strides_and_dilation(self.strides, self.dilation_rate)
         arguments.check_halo(halo)
@@ -140,7 +145,7 @@ class BaseSoftConv(keras.layers.Layer):
         return ops.reshape(self.deviation_initializer(matrix, dtype=dtype), shape)
 
     def call(self, inputs: Tensor) -> Tensor:
-        self._check_input_shape(inputs.shape)
+        self._check_input_shape(tuple(getattr(inputs, "shape", ())))
         if self.penalty_registration == "add_loss":
             self._register_penalties()
         inputs = self._move_channels(ops.cast(inputs, self.compute_dtype), to_last=True)
@@ -192,28 +197,27 @@ class BaseSoftConv(keras.layers.Layer):
         return tie + off_template
 
     def _bias_deviation_penalty(self, bias_deviations: Tensor) -> Tensor:
-        if self.tie_regularizer is None:
-            return ops.zeros((), "float32")
-        penalty = self.tie_regularizer(ops.cast(bias_deviations, "float32"))
-        return self.tie_strength * penalty
+        bias_deviations = ops.cast(bias_deviations, "float32")
+        return self.tie_strength * penalty(self.tie_regularizer, bias_deviations)
 
-    def _as_weight_regularizer(self, penalty: Callable) -> Callable | None:
+    def _as_weight_regularizer(self, regularizer: Callable) -> Callable | None:
         wanted = (self.tie_regularizer, self.off_template_regularizer)
         if self.penalty_registration != "regularizer" or wanted == (None, None):
             return None
-        return penalty
+        return regularizer
 
     def _register_penalties(self) -> None:
         if not any(map(self._is_penalized, (self.deviations, self.bias_deviations))):
             return
-        regularized = [w for w in self.trainable_weights if w.regularizer is not None]
-        if len(self.losses) > len(regularized):
+        if any(ours is loss for loss in self.losses for ours in self._registered.losses):
             return  # a shared layer, called again in the same forward pass
         penalties = self.penalties()
-        if self.tie_regularizer is not None:
-            self.add_loss(penalties["tie_penalty"])
-        if self.off_template_regularizer is not None:
-            self.add_loss(penalties["off_template_penalty"])
+        if self.tie_regularizer is None:
+            del penalties["tie_penalty"]
+        if self.off_template_regularizer is None:
+            del penalties["off_template_penalty"]
+        self._registered.losses = list(penalties.values())
+        self.add_loss(self._registered.losses)
 
     # What the weights amount to.
 
@@ -257,9 +261,8 @@ class BaseSoftConv(keras.layers.Layer):
         self._check_built("family_means()")
         sharing = self.weight_sharing
         dtype = keras.backend.result_type(self.deviations.dtype, "float32")
-        means = ops.reshape(self.shared_kernel, (len(sharing.member_counts), -1))
-        means = ops.where(sharing.member_counts > 0, ops.cast(means, dtype), 0)
-        means = ops.reshape(means, self.shared_kernel.shape)
+        has_members = sharing.geometry.member_counts[..., None, None] > 0
+        means = ops.where(has_members, ops.cast(self.shared_kernel, dtype), 0)
         return means + sharing.project(ops.cast(self.deviations, dtype))
 
     # Shapes and checks.
@@ -282,8 +285,8 @@ class BaseSoftConv(keras.layers.Layer):
 
     def _geometry(self, input_shape: Shape) -> Geometry:
         self._check_input_shape(input_shape)
-        grid, in_channels = self._split_shape(input_shape)
         arguments.check_defined(self, tuple(input_shape))
+        grid, in_channels = self._split_shape(input_shape)
         arguments.check_channels(in_channels, self.groups, tuple(input_shape))
         return Geometry(
             grid,
@@ -301,7 +304,7 @@ class BaseSoftConv(keras.layers.Layer):
         if self.weight_sharing is not None:
             geometry = self.weight_sharing.geometry
             expected = self._join_shape(None, geometry.input_grid, geometry.in_channels)
-        arguments.check_input_shape(self, tuple(shape), expected)
+        arguments.check_input_shape(self, shape, expected)
 
     def _check_built(self, name: str) -> None:
         if self.weight_sharing is None:

@@ -1,0 +1,56 @@
+"""The same layer on every installed backend, each in a process of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys, warnings, keras, numpy as np, keras_softconv
+from keras_softconv import SoftConv2D
+from keras_softconv.callbacks import StructureMonitor
+
+strong = keras.regularizers.L2(0.5)
+layer = SoftConv2D(
+    4, 3, padding="same", groups=2, deviation_initializer="ones",
+    kernel_initializer="ones", bias_initializer="ones",
+    tie_regularizer=strong, off_template_regularizer=strong,
+    penalty_registration=sys.argv[1],
+)
+first, second = keras.Input((5, 4, 2)), keras.Input((5, 4, 2))
+model = keras.Model([first, second], keras.layers.Add()([layer(first), layer(second)]))
+model.compile(keras.optimizers.SGD(1e-4), "mse")
+x = np.linspace(-1, 1, 8 * 5 * 4 * 2).reshape(8, 5, 4, 2).astype("float32")
+monitor = StructureMonitor(sys.argv[2], update_freq="batch")
+history = model.fit(
+    [x, x], np.zeros((8, 5, 4, 4)), epochs=3, verbose=0, callbacks=[monitor]
+).history
+means = keras.ops.convert_to_numpy(layer.family_means())
+print([float(np.sum(means)), *(value for values in history.values() for value in values)])
+"""
+
+
+def run(backend, *arguments) -> list[float]:
+    """Losses, structure and family means after three epochs of a shared layer."""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "KERAS_BACKEND": backend},
+    )
+    assert result.returncode == 0, result.stderr
+    return [float(number) for number in result.stdout.strip(" []\n").split(",")]
+
+
+@pytest.mark.parametrize("registration", ["add_loss", "regularizer"])
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_training_and_monitor_agree_with_tensorflow(backend, registration, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    numbers = run(backend, registration, str(tmp_path))
+    assert numbers == pytest.approx(
+        run("tensorflow", registration, str(tmp_path)), rel=1e-4
+    )
