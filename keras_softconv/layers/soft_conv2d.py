@@ -66,7 +66,8 @@ class SoftConv2D(BaseSoftConv):
             forward pass however often the layer is called. `"regularizer"` makes them
             weight regularizers instead: the same loss, and the choice for models under
             `keras.RematScope` or with synchronized batch normalization, in which Keras
-            drops or corrupts losses added in `call`.
+            drops or corrupts losses added in `call`, and for fast inference without a
+            compiled graph, since they are then computed only when asked for.
 
     Input shape:
         4D tensor `(batch, rows, cols, channels)`, or `(batch, channels, rows, cols)`
