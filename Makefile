@@ -27,8 +27,10 @@ demo: $(INSTALLED)  ## Denoise handwritten digits: the main job, under two minut
 demo-quick: $(INSTALLED)  ## The same in seconds, on little data, as CI runs it.
 	$(RUN) examples/denoise_digits.py --quick
 
-demo-full: $(INSTALLED)  ## The same with all seeds and grids: the table of the README.
+demo-full: $(INSTALLED)  ## The same with whole grids: the README's table and picture.
 	$(RUN) examples/denoise_digits.py --full
+	cp logs/denoise_digits/digits.png docs/digits.png
+	@cat logs/denoise_digits/results.md
 
 bench: $(INSTALLED)  ## Time the first training step of a large layer.
 	$(RUN) benchmarks/first_step.py

@@ -93,7 +93,7 @@ def _draw_families(figure, layer: keras.Layer, size: int) -> None:
         axes.imshow(tap, cmap=colours, vmin=-1.2 * reach, vmax=1.2 * reach)
         axes.set(xticks=[], yticks=[])
     for axes, mean in zip(figure.axes, means.ravel(), strict=True):
-        axes.set_title(f"mean {mean:.2f}", fontsize="small", pad=2)
+        axes.set_title(f"mean {mean.round(2) + 0.0:.2f}", fontsize="small", pad=2)
     figure.supxlabel(
         f"{size} training images; range of a family at most ±{reach:.2f}; "
         "white: the tap sees only padding",
