@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python
 INSTALLED = $(VENV)/installed
+FULL_LOGS := logs/full-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: help test lint demo demo-quick demo-full bench clean
 
@@ -28,9 +29,8 @@ demo-quick: $(INSTALLED)  ## The same in seconds, on little data, as CI runs it.
 	$(RUN) examples/denoise_digits.py --quick
 
 demo-full: $(INSTALLED)  ## The same with whole grids: the README's table and picture.
-	$(RUN) examples/denoise_digits.py --full
-	cp logs/denoise_digits/digits.png docs/digits.png
-	@cat logs/denoise_digits/results.md
+	$(RUN) examples/denoise_digits.py --full --log-dir $(FULL_LOGS)
+	cp $(FULL_LOGS)/digits.png docs/digits.png
 
 bench: $(INSTALLED)  ## Time the first training step of a large layer.
 	$(RUN) benchmarks/first_step.py

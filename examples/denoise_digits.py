@@ -14,6 +14,7 @@ training images, noise and initial weights, the same for every method.
 
 import argparse
 import json
+import time
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -240,6 +241,7 @@ def tuned(fits: list[dict], method: str, size: int) -> list[dict]:
 
 
 def mean_and_error(values) -> str:
+    """Mean and standard error."""
     values = np.asarray(values)
     return f"{values.mean():.1f} ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}"
 
@@ -294,7 +296,8 @@ def main() -> None:
             f"--{name}", dest="effort", action="store_const", const=name, help=text
         )
     parser.add_argument("--seeds", type=int, help="how many, at least 2")
-    parser.add_argument("--log-dir", type=Path, default=Path("logs/denoise_digits"))
+    default = Path("logs") / time.strftime("denoise_digits-%Y%m%d-%H%M%S")
+    parser.add_argument("--log-dir", type=Path, default=default)
     options = parser.parse_args()
     effort = EFFORTS[options.effort or "default"]
     if options.seeds is not None:
