@@ -4,8 +4,6 @@ A case is `(input_grid, in_channels, filters, arguments)`, the arguments as a la
 them.
 """
 
-from itertools import product
-
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -96,7 +94,3 @@ def pad_as_told(images: np.ndarray, padding, grid, kernel_size, strides, dilatio
     else:
         pads, mode = padding, "constant"
     return np.pad(images, ((0, 0), *pads, (0, 0)), mode=mode), "valid"
-
-
-def all_indices(shape) -> np.ndarray:
-    return np.array(list(product(*map(range, shape))))

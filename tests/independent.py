@@ -1,4 +1,4 @@
-"""The numbers of DESIGN's mathematics in float64, from full-size family ids.
+"""The package's numbers in float64, from full-size family ids.
 
 Slow, obvious and written without the package, which never forms such arrays.
 """

@@ -1,10 +1,10 @@
 """Laws of the maps between shared and dense kernels, each over all cases."""
 
-import keras
 import numpy as np
 import oracle
 import pytest
 from keras import ops
+from keras.ops import convert_to_numpy as to_numpy
 from soft_models import each_case
 
 from keras_softconv.weight_sharing import DenseWeightSharing
@@ -26,10 +26,6 @@ def kernel(sharing, rng):
 def shared(sharing, rng):
     shape = sharing.geometry.shared_kernel_shape
     return rng.normal(size=shape).astype("float32")
-
-
-def to_numpy(tensor):
-    return keras.ops.convert_to_numpy(tensor)
 
 
 def test_expansion_is_the_dense_kernel_of_the_convolution(case, sharing, shared):
