@@ -57,15 +57,16 @@ def _draw_path(axes: plt.Axes, along: list[dict], levels: dict, size: int) -> No
     means = np.array([np.mean(e) for e in errors])
     spread = np.array([np.std(e) for e in errors])
     axes.fill_between(multiples, means - spread, means + spread, color="0.85", lw=0)
-    axes.plot(multiples, means, "k.-", label="SoftConv2D at this strength")
+    axes.plot(multiples, means, "k.-", label="SoftConv2D, one strength for both penalties")
     for method, level in levels.items():
-        label = f"{method}, tuned: {level:.1f}"
-        style = ":" if method == "SoftConv2D" else "--"
+        is_soft = method == "SoftConv2D"
+        how = "each strength tuned" if is_soft else "tuned"
+        label, style = f"{method}, {how}: {level:.1f}", ":" if is_soft else "--"
         axes.axhline(level, color=COLOURS[method], ls=style, lw=1.3, label=label)
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel="strength of both penalties, in multiples of the rule of thumb\n"
+        xlabel="strength, in multiples of the rule of thumb\n"
         "← a dense layer" + 30 * " " + "a convolution →",
         ylabel="test error, % of the noise variance",
         title=f"Denoising digits, {size} training images",
@@ -78,8 +79,8 @@ def _draw_path(axes: plt.Axes, along: list[dict], levels: dict, size: int) -> No
 
 def _draw_families(figure, layer: keras.Layer, size: int) -> None:
     figure.suptitle(
-        "The learnt template: a hue for each tap's family,\n"
-        "a pixel for each member, darker where its weight is larger"
+        "The learnt families: a hue for each entry of the 3x3 filter,\n"
+        "a pixel for each output, darker where the weight is larger"
     )
     kernel = keras.ops.convert_to_numpy(layer.kernel)
     ids = layer.family_ids()
@@ -95,8 +96,8 @@ def _draw_families(figure, layer: keras.Layer, size: int) -> None:
     for axes, mean in zip(figure.axes, means.ravel(), strict=True):
         axes.set_title(f"mean {mean.round(2) + 0.0:.2f}", fontsize="small", pad=2)
     figure.supxlabel(
-        f"{size} training images; range of a family at most ±{reach:.2f}; "
-        "white: the tap sees only padding",
+        f"{size} training images; one scale for all: a family's mean ± {reach:.2f}\n"
+        "blank: the weight would only see padding",
         fontsize="small",
     )
 

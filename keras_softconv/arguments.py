@@ -168,7 +168,7 @@ def check_input_shape(layer: Any, shape: Any, expected: Shape) -> None:
         "channel axis is added by `inputs[..., None]`."
         if None in expected[1:]
         else "It holds a weight for every pair of input and output, so it takes inputs "
-        "of the one size that it was built for: reshape, resize or crop them, or make "
+        "of the one size that it was built for: change their size or channels, or make "
         "a new layer."
     )
     found = tuple(shape) if _is_sequence(shape) else shape
