@@ -200,11 +200,11 @@ class BaseSoftConv(keras.layers.Layer):
         bias_deviations = ops.cast(bias_deviations, "float32")
         return self.tie_strength * penalty(self.tie_regularizer, bias_deviations)
 
-    def _as_weight_regularizer(self, regularizer: Callable) -> Callable | None:
+    def _as_weight_regularizer(self, penalty_of: Callable) -> keras.Regularizer | None:
         wanted = (self.tie_regularizer, self.off_template_regularizer)
         if self.penalty_registration != "regularizer" or wanted == (None, None):
             return None
-        return regularizer
+        return _WeightRegularizer(penalty_of)
 
     def _register_penalties(self) -> None:
         if not any(map(self._is_penalized, (self.deviations, self.bias_deviations))):
@@ -350,6 +350,16 @@ class BaseSoftConv(keras.layers.Layer):
             }
         )
         return config
+
+
+class _WeightRegularizer(keras.Regularizer):
+    """A penalty of a layer as the regularizer of one of its weights."""
+
+    def __init__(self, penalty: Callable[[Tensor], Tensor]) -> None:
+        self.penalty = penalty
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        return self.penalty(weight)
 
 
 def _standardize_data_format(data_format: str | None) -> str:
