@@ -11,7 +11,6 @@ from typing import Any
 NAMED_PADDINGS = ("valid", "same", "circular")
 PENALTY_REGISTRATIONS = ("add_loss", "regularizer")
 
-
 # Kernel entries are numbered by 32-bit integers; that many float32 weights, with
 # gradient and Adam's two slots, fill 34 GB.
 MAX_KERNEL_SIZE = 2**31 - 1

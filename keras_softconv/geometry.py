@@ -38,6 +38,14 @@ def axis_pads(
     return padding
 
 
+def axis_outputs(
+    size: int, taps: int, stride: int, dilation: int, padding: str | tuple[int, int]
+) -> int:
+    """Number of outputs along one axis; not positive where the kernel does not fit."""
+    before, after = axis_pads(size, taps, stride, dilation, padding)
+    return (size + before + after - dilation * (taps - 1) - 1) // stride + 1
+
+
 def axis_inputs(
     size: int, taps: int, stride: int, dilation: int, padding: str | tuple[int, int]
 ) -> np.ndarray:
@@ -49,9 +57,9 @@ def axis_inputs(
          [1, 2],
          [2, VOID]]
     """
-    before, after = axis_pads(size, taps, stride, dilation, padding)
-    outputs = (size + before + after - dilation * (taps - 1) - 1) // stride + 1
-    position, tap = np.arange(outputs), np.arange(taps)
+    before, _ = axis_pads(size, taps, stride, dilation, padding)
+    position = np.arange(axis_outputs(size, taps, stride, dilation, padding))
+    tap = np.arange(taps)
     inputs = position[:, None] * stride + tap * dilation - before  # [outputs, taps]
     if padding == "circular":
         return inputs % size
@@ -125,10 +133,7 @@ class Geometry:
     @cached_property
     def output_grid(self) -> tuple[int, ...]:
         """Output steps per axis."""
-        return tuple(
-            (n + sum(pads) - d * (k - 1) - 1) // s + 1
-            for (n, k, s, d, _), pads in zip(self._axes, self.pads, strict=True)
-        )
+        return tuple(axis_outputs(*axis) for axis in self._axes)
 
     @property
     def shared_kernel_shape(self) -> tuple[int, ...]:

@@ -57,16 +57,19 @@ class DenseWeightSharing:
             (*self._inputs, self._group, self._channel, *self._outputs, self._group),
         )
 
+    @property
+    def _shared_shape(self) -> Shape:
+        """The shared kernel's shape with its filters as groups of rows."""
+        return (*self.geometry.shared_kernel_shape[:-1], self.geometry.groups)
+
     def _shared_rows(self) -> Tensor:
         """Rows of the shared kernel that they would copy."""
-        shape = (*self.geometry.shared_kernel_shape[:-1], self.geometry.groups)
-        return _raveled(shape, (*self._taps, self._channel, self._group))
+        return _raveled(self._shared_shape, (*self._taps, self._channel, self._group))
 
     def _template_rows(self) -> Tensor:
         """Rows of what `template` returns."""
-        shape = (*self.geometry.shared_kernel_shape[:-1], self.geometry.groups)
         return _raveled(
-            (*self.geometry.output_grid, *shape),
+            (*self.geometry.output_grid, *self._shared_shape),
             (*self._outputs, *self._taps, self._channel, self._group),
         )
 

@@ -28,7 +28,7 @@ def geometry_of(case) -> Geometry:
     )
 
 
-def convolve(case, images: np.ndarray, kernel: np.ndarray, **arguments) -> np.ndarray:
+def convolve(case, images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Keras's convolution of `images` with `kernel`, NumPy doing unusual paddings."""
     geometry = geometry_of(case)
     padded, padding = pad_as_told(
@@ -47,10 +47,10 @@ def convolve(case, images: np.ndarray, kernel: np.ndarray, **arguments) -> np.nd
         dilation_rate=geometry.dilation_rate,
         groups=geometry.groups,
         data_format="channels_last",
-        **{"use_bias": False} | arguments,
+        use_bias=False,
     )
     conv.build(padded.shape)
-    conv.set_weights([kernel, *conv.get_weights()[1:]])
+    conv.set_weights([kernel])
     return keras.ops.convert_to_numpy(conv(padded.astype("float32")))
 
 

@@ -19,7 +19,7 @@ def task(rng):
     return (images[:100], noisy[:100]), (images[100:], noisy[100:])
 
 
-def test_error(layer, task) -> float:
+def error_on_test_images(layer, task) -> float:
     """Mean squared test error after Adam with a rate decaying from 1e-2."""
     (x, y), test = task
     model = keras.Sequential([keras.Input((8, 8, 1)), layer])
@@ -31,12 +31,9 @@ def test_error(layer, task) -> float:
     return model.evaluate(*test, batch_size=1000, verbose=0, return_dict=True)["mse"]
 
 
-test_error.__test__ = False
-
-
 @pytest.fixture
 def conv_error(task):
-    return test_error(keras.layers.Conv2D(2, 3), task)
+    return error_on_test_images(keras.layers.Conv2D(2, 3), task)
 
 
 @pytest.mark.parametrize("start", ["zeros", "glorot_uniform"], ids=["conv", "dense"])
@@ -47,10 +44,10 @@ def test_strong_penalties_end_at_the_convolution(task, conv_error, start, streng
         2, 3, deviation_initializer=start,
         tie_regularizer=ridge, off_template_regularizer=ridge,
     )  # fmt: skip
-    assert abs(test_error(layer, task) / conv_error - 1) < 0.01
+    assert abs(error_on_test_images(layer, task) / conv_error - 1) < 0.01
 
 
 def test_without_penalties_it_overfits_as_a_dense_layer_does(task, conv_error):
     # The counter-proof: on 100 images the 36 * 2 * 64 free weights are far too many.
     layer = SoftConv2D(2, 3, tie_regularizer=None, off_template_regularizer=None)
-    assert test_error(layer, task) > 1.2 * conv_error
+    assert error_on_test_images(layer, task) > 1.2 * conv_error

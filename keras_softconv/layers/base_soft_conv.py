@@ -10,12 +10,12 @@ import numpy as np
 from keras import activations, constraints, initializers, ops, regularizers
 
 from keras_softconv import arguments
+from keras_softconv.arguments import Shape
 from keras_softconv.geometry import Geometry
 from keras_softconv.penalties import kernel_penalties, penalty
 from keras_softconv.weight_sharing import DenseWeightSharing
 
 Tensor = Any
-Shape = tuple[int | None, ...]
 
 
 class BaseSoftConv(keras.layers.Layer):
