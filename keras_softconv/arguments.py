@@ -4,16 +4,11 @@ Where Keras has words for an error, these are Keras's words.
 """
 
 from collections.abc import Sequence
-from math import prod
 from numbers import Integral
 from typing import Any
 
 NAMED_PADDINGS = ("valid", "same", "circular")
 PENALTY_REGISTRATIONS = ("add_loss", "regularizer")
-
-# Kernel entries are numbered by 32-bit integers; that many float32 weights, with
-# gradient and Adam's two slots, fill 34 GB.
-MAX_KERNEL_SIZE = 2**31 - 1
 
 Shape = tuple[int | None, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -131,14 +126,22 @@ def check_strides_and_dilation(
         )
 
 
-def check_halo(halo: Any) -> None:
-    """Raise `ValueError` unless `halo` is None, the dense kernel."""
-    if halo is not None:
+def standardize_halo(halo: Any) -> int | None:
+    """`halo` as a plain integer, or None for the dense kernel.
+
+    Raises:
+        ValueError: for anything but None and a non-negative integer.
+    """
+    if halo is None:
+        return None
+    if not _is_integer(halo) or halo < 0:
         raise ValueError(
-            "`halo` must be None in this version: every input-output pair keeps "
-            f"its weight, and no storage of fewer exists yet. Received: "
-            f"halo={halo!r}. Leave `halo` out."
+            "The `halo` argument must be None or an integer of at least 0, how many "
+            "input steps around each receptive field have a weight. Received: "
+            f"halo={halo!r}. Use `halo=0` for none outside it, or leave `halo` out to "
+            "keep them all."
         )
+    return int(halo)
 
 
 def check_penalty_registration(penalty_registration: Any) -> None:
@@ -186,19 +189,4 @@ def check_defined(layer: Any, input_shape: Shape) -> None:
             f"{type(layer).__name__} layer should be fully-defined, because it holds a "
             "weight for every pair of input and output, but layer received the inputs "
             f"shape {input_shape}. Give the sizes, as in `keras.Input((28, 28, 1))`."
-        )
-
-
-def check_kernel_size(layer: Any, kernel_shape: Shape) -> None:
-    """Raise `ValueError` if a dense kernel of that shape is beyond all memories."""
-    size = prod(kernel_shape)
-    if size > MAX_KERNEL_SIZE:
-        raise ValueError(
-            f"The dense kernel of {type(layer).__name__} '{layer.name}' would have "
-            f"{size:,} weights of shape {kernel_shape}, which take "
-            f"{4 * size / 1e9:,.1f} GB in float32 and four times that in training with "
-            f"Adam. At most {MAX_KERNEL_SIZE:,} weights are supported. Shrink the input "
-            "first (pooling or strides), use fewer filters or larger `strides`; a "
-            "`halo=` that keeps only the weights near each receptive field is planned "
-            "but not in this version."
         )

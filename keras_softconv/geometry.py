@@ -66,6 +66,44 @@ def axis_inputs(
     return np.where((inputs >= 0) & (inputs < size), inputs, VOID)
 
 
+def axis_window(
+    size: int,
+    taps: int,
+    stride: int,
+    dilation: int,
+    padding: str | tuple[int, int],
+    halo: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each output sees along one axis, and `halo` steps around it.
+
+    A *slot* of the window is a distance from the first tap, the same for every output.
+    Slots that hold an input for no output are left out, unless they are a tap's.
+
+    Returns:
+        The input in each slot (column) of each output (row), and the slot of each tap.
+
+    Example, three inputs, two taps, 'same', a halo of 1:
+
+        [[VOID, 0, 1,    2],
+         [0,    1, 2,    VOID],
+         [1,    2, VOID, VOID]] and [1, 2]
+    """
+    before, after = axis_pads(size, taps, stride, dilation, padding)
+    halo = min(halo, before + size + after)  # more reaches nothing further
+    around = np.arange(-halo, halo + 1)
+    tap_steps = np.arange(taps) * dilation
+    steps = np.unique(np.add.outer(tap_steps, around))
+    first = np.arange(axis_outputs(size, taps, stride, dilation, padding)) * stride - before
+    if padding == "circular":
+        steps, tap_steps = np.unique(steps % size), tap_steps % size
+        inputs = np.add.outer(first, steps) % size
+        return inputs, np.searchsorted(steps, tap_steps)
+    inputs = np.add.outer(first, steps)  # [outputs, slots]
+    inputs = np.where((inputs >= 0) & (inputs < size), inputs, VOID)
+    kept = (inputs != VOID).any(0) | np.isin(steps, tap_steps)
+    return inputs[:, kept], np.searchsorted(steps[kept], tap_steps)
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The joins of one convolution, in any number of dimensions.
@@ -75,6 +113,8 @@ class Geometry:
         kernel_size, strides, dilation_rate: one positive integer per axis.
         padding: 'valid', 'same', 'circular' or one `(before, after)` pair per axis.
         in_channels, filters, groups: as in Keras's convolutions.
+        halo: how many input steps around each receptive field have a weight, along
+            every axis; None for all.
 
     Raises:
         ValueError: when there is no output, or a circular kernel meets itself.
@@ -88,6 +128,7 @@ class Geometry:
     in_channels: int
     filters: int
     groups: int = 1
+    halo: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.output_grid) <= 0:
@@ -171,3 +212,45 @@ class Geometry:
     def template_size(self) -> int:
         """Number of entries of the dense kernel that the convolution would use."""
         return int(self.member_counts.sum()) * prod(self.shared_kernel_shape[-2:])
+
+    # Which weights there are.
+
+    @cached_property
+    def windows(self) -> tuple[tuple[np.ndarray, np.ndarray], ...] | None:
+        """`axis_window` of each axis; None where every output sees every input.
+
+        An input is in the window of an output if it is along each axis.
+        """
+        if self.halo is None:
+            return None
+        windows = tuple(axis_window(*axis, self.halo) for axis in self._axes)
+        reaches_all = all(
+            (inputs != VOID).sum() == len(inputs) * size
+            for (inputs, _), size in zip(windows, self.input_grid, strict=True)
+        )
+        return None if reaches_all else windows
+
+    @property
+    def deviations_shape(self) -> tuple[int, ...]:
+        """The dense kernel's, or with a halo `(*output_grid, window, filters)`.
+
+        A window runs over the slots of each axis and the input channels.
+        """
+        if self.windows is None:
+            return self.kernel_shape
+        slots = prod(inputs.shape[1] for inputs, _ in self.windows)
+        return (*self.output_grid, slots * self.in_channels, self.filters)
+
+    @property
+    def size(self) -> int:
+        """Number of weights, without the void ones of a halo."""
+        if self.windows is None:
+            return prod(self.kernel_shape)
+        pairs = prod(int((inputs != VOID).sum()) for inputs, _ in self.windows)
+        return pairs * self.in_channels * self.filters
+
+    @property
+    def fans(self) -> tuple[float, float]:
+        """Mean number of weights that lead to an output, and from an input."""
+        inputs = prod(self.input_grid) * self.in_channels
+        return self.size / (prod(self.output_grid) * self.filters), self.size / inputs

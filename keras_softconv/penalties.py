@@ -6,13 +6,17 @@ from typing import Any
 from keras import ops
 
 from keras_softconv.regularizers import l1_l2_factors
-from keras_softconv.weight_sharing import DenseWeightSharing
+from keras_softconv.weight_sharing import (
+    WeightSharing,
+    absolute_row_sums,
+    square_row_sums,
+)
 
 Tensor = Any
 
 
 def kernel_penalties(
-    weight_sharing: DenseWeightSharing,
+    weight_sharing: WeightSharing,
     tie_regularizer: Callable | None,
     off_template_regularizer: Callable | None,
     deviations: Tensor,
@@ -26,23 +30,26 @@ def kernel_penalties(
     Args:
         weight_sharing: says where the template is.
         tie_regularizer: called with `(*output_grid, families)`; or None.
-        off_template_regularizer: called with the kernel's shape, 0 on the template; or
-            None.
-        deviations: float32 tensor of the dense kernel's shape.
+        off_template_regularizer: called with the deviations, 0 on the template and
+            where void; or None.
+        deviations: float32 tensor, as stored.
 
     Returns:
         Two float32 scalars, without strengths.
     """
     factors = [l1_l2_factors(r) for r in (tie_regularizer, off_template_regularizer)]
     penalties = [ops.zeros((), "float32")] * 2
-    for power, elementwise in enumerate((ops.absolute, ops.square)):
-        shares = [pair[power] if pair else 0.0 for pair in factors]
-        if any(shares):
-            sums = weight_sharing.partition_sums(elementwise, deviations)
+    for power, row_sums in enumerate((absolute_row_sums, square_row_sums)):
+        tie, off_template = (pair[power] if pair else 0.0 for pair in factors)
+        if off_template:
+            sums = weight_sharing.partition_sums(row_sums, deviations)
             penalties = [
-                total + share * part
-                for total, share, part in zip(penalties, shares, sums, strict=True)
+                penalties[0] + tie * sums[0],
+                penalties[1] + off_template * sums[1],
             ]
+        elif tie:
+            template_sum = weight_sharing.template_sum(row_sums, deviations)
+            penalties[0] = penalties[0] + tie * template_sum
     if factors[0] is None:
         penalties[0] = penalty(tie_regularizer, weight_sharing.template(deviations))
     if factors[1] is None:

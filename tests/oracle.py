@@ -13,7 +13,7 @@ from keras_softconv.geometry import Geometry
 CONVS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
 
 
-def geometry_of(case) -> Geometry:
+def geometry_of(case, halo=None) -> Geometry:
     grid, in_channels, filters, arguments = case
     rank = len(grid)
     return Geometry(
@@ -25,6 +25,7 @@ def geometry_of(case) -> Geometry:
         in_channels,
         filters,
         arguments.get("groups", 1),
+        halo,
     )
 
 
@@ -68,3 +69,30 @@ def family_ids(case) -> np.ndarray:
     shape = geometry_of(case).shared_kernel_shape
     numbers = np.arange(1, np.prod(shape) + 1, dtype="float32").reshape(shape)
     return np.rint(dense_kernel(case, numbers)).astype(int) - 1
+
+
+def within_halo(case, halo) -> np.ndarray:
+    """Entries of the dense kernel within `halo` steps of a receptive field, by looking
+    at every pair of an input and a tap, in padding or not."""
+    geometry = geometry_of(case)
+    kept = np.ones((), bool)
+    for size, outputs, taps, stride, dilation, (before, _) in zip(
+        geometry.input_grid,
+        geometry.output_grid,
+        geometry.kernel_size,
+        geometry.strides,
+        geometry.dilation_rate,
+        geometry.pads,
+        strict=True,
+    ):
+        pairs = np.zeros((size, outputs), bool)
+        for i, p, t in np.ndindex(size, outputs, taps):
+            distance = abs(i - (p * stride + t * dilation - before))
+            if geometry.padding == "circular":
+                distance = min(distance % size, -distance % size)
+            pairs[i, p] |= distance <= halo
+        kept = np.multiply.outer(kept, pairs)
+    rank = len(geometry.input_grid)
+    kept = kept.transpose(*range(0, 2 * rank, 2), *range(1, 2 * rank, 2))
+    kept = kept.reshape(*geometry.input_grid, 1, *geometry.output_grid, 1)
+    return np.broadcast_to(kept, geometry.kernel_shape)

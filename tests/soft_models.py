@@ -32,3 +32,11 @@ def numpy_weights(layer) -> dict[str, np.ndarray]:
         weight.name: keras.ops.convert_to_numpy(weight).astype("float64")
         for weight in layer.trainable_weights
     }
+
+
+def dense_deviations(layer) -> np.ndarray:
+    """The deviations in the dense kernel's shape, in float64."""
+    shared = np.zeros(layer.shared_kernel.shape, layer.shared_kernel.dtype)
+    deviations = keras.ops.convert_to_tensor(layer.deviations)
+    kernel = layer.weight_sharing.kernel(shared, deviations)
+    return keras.ops.convert_to_numpy(kernel).astype("float64")

@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "keras_softconv"
 FLOORS = [
     {"arguments"},
     {"geometry", "regularizers"},
-    {"weight_sharing"},
-    {"penalties"},
+    {"memory", "weight_sharing"},
+    {"initializers", "penalties"},
     {"layers"},
     {"diagnostics"},
     {"callbacks"},

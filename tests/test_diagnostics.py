@@ -15,9 +15,10 @@ def as_floats(tensors):
     return {name: float(value) for name, value in tensors.items()}
 
 
+@pytest.mark.parametrize("halo", [None, 0, 1])
 @pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
-def test_numbers_equal_an_independent_computation_in_float64(case, rng):
-    layer = random_layer(case, rng)
+def test_numbers_equal_an_independent_computation_in_float64(case, halo, rng):
+    layer = random_layer(case, rng, halo=halo)
     kernel = keras.ops.convert_to_numpy(layer.kernel)
     expected = independent.structure_numbers(kernel, oracle.family_ids(case))
     numbers = as_floats(structure_numbers(layer))

@@ -10,7 +10,13 @@ import oracle
 import pytest
 import tensorflow as tf
 from keras.ops import convert_to_numpy as to_numpy
-from soft_models import each_case, numpy_weights, random_layer, soft_model
+from soft_models import (
+    dense_deviations,
+    each_case,
+    numpy_weights,
+    random_layer,
+    soft_model,
+)
 
 import keras_softconv
 from keras_softconv import SoftConv2D
@@ -43,10 +49,11 @@ class TestOrigin:
             assert {tuple(map(int, m)) for m in np.argwhere(ids == tap)} == members
 
 
+@pytest.mark.parametrize("halo", [None, 1])
 @pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
 class TestEveryCase:
-    def test_is_a_convolution_when_deviations_are_zero(self, case, rng):
-        layer = random_layer(case, rng)
+    def test_is_a_convolution_when_deviations_are_zero(self, case, halo, rng):
+        layer = random_layer(case, rng, halo=halo)
         for weight in (layer.deviations, layer.bias_deviations):
             weight.assign(np.zeros(weight.shape))
         x = random_images(case, rng)
@@ -54,8 +61,8 @@ class TestEveryCase:
         expected = expected + to_numpy(layer.shared_bias)
         np.testing.assert_allclose(to_numpy(layer(x)), expected, rtol=1e-5, atol=1e-6)
 
-    def test_is_a_dense_layer_always(self, case, rng):
-        layer = random_layer(case, rng)
+    def test_is_a_dense_layer_always(self, case, halo, rng):
+        layer = random_layer(case, rng, halo=halo)
         x = random_images(case, rng)
         kernel = to_numpy(layer.kernel).astype("float64")
         bias = to_numpy(layer.bias)
@@ -64,8 +71,12 @@ class TestEveryCase:
             to_numpy(layer(x)).reshape(3, -1), expected, rtol=1e-4, atol=1e-4
         )
 
-    def test_gradients_are_those_of_the_dense_kernel_summed_over_families(self, case, rng):
-        layer = random_layer(case, rng, tie_regularizer=None, off_template_regularizer=None)
+    def test_gradients_are_those_of_the_dense_kernel_summed_over_families(
+        self, case, halo, rng
+    ):
+        layer = random_layer(
+            case, rng, halo=halo, tie_regularizer=None, off_template_regularizer=None
+        )
         x = tf.constant(random_images(case, rng))
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -78,6 +89,12 @@ class TestEveryCase:
         kernel, ids = to_numpy(layer.kernel), oracle.family_ids(case)
         dense = x.numpy().reshape(3, -1).T @ upstream.reshape(3, -1)
         dense = dense.reshape(kernel.shape)
+        if halo is not None:
+            dense = np.where(oracle.within_halo(case, halo), dense, 0)
+            stored = tf.convert_to_tensor(gradients["deviations"])
+            sharing, shape = layer.weight_sharing, layer.shared_kernel.shape
+            np.testing.assert_array_equal(sharing.without_void(stored), stored)
+            gradients["deviations"] = sharing.kernel(np.zeros(shape, "float32"), stored)
         families = range(np.prod(layer.shared_kernel.shape))
         expected = {
             "shared_kernel": [dense[ids == family].sum() for family in families],
@@ -91,19 +108,19 @@ class TestEveryCase:
                 to_numpy(gradient).ravel(), np.ravel(expected[name]), rtol=1e-4, atol=1e-4
             )
 
-    def test_kernel_is_the_expanded_shared_kernel_plus_deviations(self, case, rng):
-        layer = random_layer(case, rng)
+    def test_kernel_is_the_expanded_shared_kernel_plus_deviations(self, case, halo, rng):
+        layer = random_layer(case, rng, halo=halo)
         weights = numpy_weights(layer)
         expanded = oracle.dense_kernel(case, weights["shared_kernel"])
         np.testing.assert_allclose(
             to_numpy(layer.kernel),
-            expanded + weights["deviations"],
+            expanded + dense_deviations(layer),
             rtol=1e-5,
             atol=1e-6,
         )
 
-    def test_family_ids_and_means(self, case, rng):
-        layer = random_layer(case, rng)
+    def test_family_ids_and_means(self, case, halo, rng):
+        layer = random_layer(case, rng, halo=halo)
         ids = oracle.family_ids(case)
         np.testing.assert_array_equal(layer.family_ids(), ids)
         np.testing.assert_array_equal(layer.template_mask(), ids >= 0)
@@ -115,8 +132,8 @@ class TestEveryCase:
             expected = members.mean() if members.size else 0.0
             np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-6)
 
-    def test_channels_first_is_the_same_layer_transposed(self, case, rng):
-        last = random_layer(case, rng)
+    def test_channels_first_is_the_same_layer_transposed(self, case, halo, rng):
+        last = random_layer(case, rng, halo=halo)
         first = SoftConv2D(**last.get_config() | {"data_format": "channels_first"})
         x = random_images(case, rng)
         transposed = np.moveaxis(x, -1, 1)
@@ -126,8 +143,8 @@ class TestEveryCase:
         np.testing.assert_allclose(outputs, to_numpy(last(x)), rtol=1e-5, atol=1e-6)
         assert first.compute_output_shape(transposed.shape) == first(transposed).shape
 
-    def test_symbolic_and_eager_shapes_agree(self, case, rng):
-        layer = random_layer(case, rng)
+    def test_symbolic_and_eager_shapes_agree(self, case, halo, rng):
+        layer = random_layer(case, rng, halo=halo)
         x = random_images(case, rng)
         assert layer.compute_output_shape(x.shape) == tuple(layer(x).shape)
         symbolic = layer(keras.Input(x.shape[1:]))

@@ -9,7 +9,8 @@ import tensorflow as tf
 from conv_cases import CASES_2D
 from keras import regularizers
 from keras.ops import convert_to_numpy as to_numpy
-from soft_models import each_case, numpy_weights, random_layer
+from oracle import within_halo
+from soft_models import dense_deviations, each_case, numpy_weights, random_layer
 
 from keras_softconv import SoftConv2D
 from keras_softconv.regularizers import l1_l2_factors
@@ -70,9 +71,11 @@ def expected_penalties(case, pair, weights):
 
 @pytest.mark.parametrize("pair", PAIRS, ids=map("-".join, PAIRS))
 @pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
-def test_values_equal_an_independent_computation_in_float64(case, pair, rng):
-    layer = penalized_layer(case, pair, rng)
-    expected = expected_penalties(case, pair, numpy_weights(layer))
+@pytest.mark.parametrize("halo", [None, 1])
+def test_values_equal_an_independent_computation_in_float64(halo, case, pair, rng):
+    layer = penalized_layer(case, pair, rng, halo=halo)
+    weights = numpy_weights(layer) | {"deviations": dense_deviations(layer)}
+    expected = expected_penalties(case, pair, weights)
     for name, value in layer.penalties().items():
         assert keras.backend.standardize_dtype(value.dtype) == "float32"
         np.testing.assert_allclose(to_numpy(value), expected[name], rtol=1e-5, atol=1e-6)
@@ -84,11 +87,12 @@ def test_values_equal_an_independent_computation_in_float64(case, pair, rng):
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=map("-".join, PAIRS))
+@pytest.mark.parametrize("halo", [None, 0])
 @pytest.mark.parametrize("name", ["origin", "groups", "explicit_past_kernel"])
-def test_gradients_agree_with_finite_differences(name, pair, rng):
+def test_gradients_agree_with_finite_differences(name, halo, pair, rng):
     case = CASES_2D[name]
-    layer = penalized_layer(case, pair, rng)
-    weights = numpy_weights(layer)
+    layer = penalized_layer(case, pair, rng, halo=halo)
+    weights = numpy_weights(layer) | {"deviations": dense_deviations(layer)}
     with tf.GradientTape() as tape:
         total = sum(layer.penalties().values())
     variables = {w.name: w for w in (layer.deviations, layer.bias_deviations)}
@@ -97,10 +101,18 @@ def test_gradients_agree_with_finite_differences(name, pair, rng):
         {n: w.value for n, w in variables.items()},
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
+    stored, sharing = tf.convert_to_tensor(gradients["deviations"]), layer.weight_sharing
+    np.testing.assert_array_equal(sharing.without_void(stored), stored)
+    no_kernel = np.zeros(layer.shared_kernel.shape, "float32")
+    gradients["deviations"] = sharing.kernel(no_kernel, stored)
+    kept = np.ones(layer.kernel.shape, bool) if halo is None else within_halo(case, halo)
     for weight_name, gradient in gradients.items():
         gradient = to_numpy(gradient).ravel()
         flat = weights[weight_name].reshape(-1)
-        for entry in rng.choice(flat.size, min(flat.size, 40), replace=False):
+        entries = np.arange(flat.size)
+        if weight_name == "deviations":
+            entries = np.flatnonzero(kept)
+        for entry in rng.choice(entries, min(entries.size, 40), replace=False):
             kept, sides = flat[entry], []
             for step in (1e-4, -1e-4):
                 flat[entry] = kept + step

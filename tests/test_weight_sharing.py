@@ -1,4 +1,5 @@
-"""Laws of the maps between shared and dense kernels, each over all cases."""
+"""Laws of the maps between shared and dense kernels, each over all cases, in both
+storages."""
 
 import numpy as np
 import oracle
@@ -7,19 +8,29 @@ from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
 from soft_models import each_case
 
-from keras_softconv.weight_sharing import DenseWeightSharing
+from keras_softconv.weight_sharing import (
+    DenseWeightSharing,
+    HaloWeightSharing,
+    absolute_row_sums,
+    square_row_sums,
+    weight_sharing_of,
+)
 
-pytestmark = pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
+pytestmark = [
+    pytest.mark.parametrize("case", each_case[0], ids=each_case[1]),
+    pytest.mark.parametrize("halo", [None, 0, 1]),
+]
 
 
 @pytest.fixture
-def sharing(case):
-    return DenseWeightSharing(oracle.geometry_of(case))
+def sharing(case, halo):
+    return weight_sharing_of(oracle.geometry_of(case, halo))
 
 
 @pytest.fixture
-def kernel(sharing, rng):
-    return rng.normal(size=sharing.geometry.kernel_shape).astype("float32")
+def deviations(sharing, rng):
+    # Noise in void entries too, which must make no difference.
+    return rng.normal(size=sharing.geometry.deviations_shape).astype("float32")
 
 
 @pytest.fixture
@@ -28,45 +39,69 @@ def shared(sharing, rng):
     return rng.normal(size=shape).astype("float32")
 
 
+def dense_form(sharing, deviations):
+    shape = sharing.geometry.shared_kernel_shape
+    return to_numpy(sharing.kernel(np.zeros(shape, "float32"), deviations))
+
+
+def expand(sharing, shared):
+    shape = sharing.geometry.deviations_shape
+    return to_numpy(sharing.kernel(shared, np.zeros(shape, "float32")))
+
+
 def test_expansion_is_the_dense_kernel_of_the_convolution(case, sharing, shared):
     np.testing.assert_array_equal(
-        to_numpy(sharing.expand(ops.convert_to_tensor(shared))),
-        oracle.dense_kernel(case, shared),
+        expand(sharing, shared), oracle.dense_kernel(case, shared)
     )
 
 
-def test_projection_undoes_expansion_on_taps_with_members(case, sharing, shared):
-    has_members = np.isin(np.arange(shared.size), oracle.family_ids(case))
-    projected = to_numpy(sharing.project(sharing.expand(ops.convert_to_tensor(shared))))
-    expected = np.where(has_members.reshape(shared.shape), shared, 0)
-    np.testing.assert_allclose(projected, expected, rtol=1e-6)
+def test_each_weight_has_a_place_of_its_own_and_is_within_the_halo(case, halo, sharing):
+    geometry = sharing.geometry
+    numbers = np.arange(1, np.prod(geometry.deviations_shape) + 1, dtype="float32")
+    placed = dense_form(sharing, numbers.reshape(geometry.deviations_shape))
+    kept = np.ones(placed.shape, bool) if halo is None else oracle.within_halo(case, halo)
+    np.testing.assert_array_equal(placed != 0, kept)
+    assert len(np.unique(placed[kept])) == kept.sum() == geometry.size
+    assert isinstance(sharing, DenseWeightSharing if kept.all() else HaloWeightSharing)
 
 
-def test_projection_gives_family_means(case, sharing, kernel):
-    ids = oracle.family_ids(case)
-    projected = to_numpy(sharing.project(kernel)).ravel()
+def test_without_void_keeps_exactly_the_weights(sharing, deviations):
+    weights = to_numpy(sharing.without_void(deviations))
+    assert weights.shape == deviations.shape
+    assert (weights != 0).sum() == sharing.geometry.size
+    np.testing.assert_array_equal(weights[weights != 0], deviations[weights != 0])
+    np.testing.assert_array_equal(
+        dense_form(sharing, weights), dense_form(sharing, deviations)
+    )
+
+
+def test_projection_gives_family_means(case, sharing, deviations):
+    ids, kernel = oracle.family_ids(case), dense_form(sharing, deviations)
+    projected = to_numpy(sharing.project(deviations)).ravel()
     for family in range(projected.size):
         members = kernel[ids == family].astype("float64")
         mean = members.mean() if members.size else 0.0
         np.testing.assert_allclose(projected[family], mean, rtol=1e-5, atol=1e-6)
 
 
-def test_expansion_of_the_projection_is_an_orthogonal_projection(sharing, kernel, rng):
-    def project(dense):
-        return to_numpy(sharing.expand(sharing.project(dense)))
-
-    other = rng.normal(size=kernel.shape).astype("float32")
+def test_members_and_copies_belong_together(sharing, shared, deviations):
+    # A member is what its family's entry of the shared kernel would be copied to.
+    copies = to_numpy(sharing.copies(ops.convert_to_tensor(shared)))
+    members = to_numpy(sharing.members(deviations))
+    assert copies.shape == members.shape
     np.testing.assert_allclose(
-        project(project(kernel)), project(kernel), rtol=1e-4, atol=1e-6
+        np.sum(copies.astype("float64") * members),
+        np.sum(expand(sharing, shared) * dense_form(sharing, deviations), dtype="float64"),
+        rtol=1e-4,
+        atol=1e-4,
     )
-    np.testing.assert_allclose(
-        np.sum(project(kernel) * other), np.sum(kernel * project(other)), atol=2e-4
-    )
+    template_size = sharing.geometry.template_size
+    assert (copies != 0).sum() == (members != 0).sum() == template_size
 
 
-def test_template_holds_the_members_of_each_family_and_zeros(case, sharing, kernel):
-    ids = oracle.family_ids(case)
-    template = to_numpy(sharing.template(kernel))
+def test_template_holds_the_members_of_each_family_and_zeros(case, sharing, deviations):
+    ids, kernel = oracle.family_ids(case), dense_form(sharing, deviations)
+    template = to_numpy(sharing.template(deviations))
     grid = sharing.geometry.output_grid
     assert template.shape == (*grid, np.prod(sharing.geometry.shared_kernel_shape))
     # By position and family: an output channel's weights lie where its filter is.
@@ -78,25 +113,40 @@ def test_template_holds_the_members_of_each_family_and_zeros(case, sharing, kern
     np.testing.assert_array_equal(template, expected)
 
 
-def test_off_template_is_the_kernel_without_its_template(case, sharing, kernel):
-    expected = np.where(oracle.family_ids(case) < 0, kernel, 0)
-    np.testing.assert_array_equal(to_numpy(sharing.off_template(kernel)), expected)
+def test_off_template_is_the_kernel_without_its_template(case, sharing, deviations):
+    expected = np.where(oracle.family_ids(case) < 0, dense_form(sharing, deviations), 0)
+    off_template = to_numpy(sharing.off_template(deviations))
+    np.testing.assert_array_equal(dense_form(sharing, off_template), expected)
+    assert (off_template != 0).sum() == (expected != 0).sum()
 
 
-def test_partition_sums_divide_the_whole(case, sharing, kernel):
+@pytest.mark.parametrize(
+    ("row_sums", "elementwise"),
+    [(square_row_sums, np.square), (absolute_row_sums, np.abs)],
+    ids=["squares", "absolutes"],
+)
+def test_partition_sums_divide_the_whole(case, sharing, deviations, row_sums, elementwise):
     on_template = oracle.family_ids(case) >= 0
-    sums = sharing.partition_sums(ops.square, kernel)
+    terms = elementwise(dense_form(sharing, deviations).astype("float64"))
+    sums = sharing.partition_sums(row_sums, deviations)
     for total, part in zip(sums, (on_template, ~on_template), strict=True):
-        expected = (kernel[part].astype("float64") ** 2).sum()
-        np.testing.assert_allclose(to_numpy(total), expected, rtol=1e-5)
+        np.testing.assert_allclose(to_numpy(total), terms[part].sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        to_numpy(sharing.template_sum(row_sums, deviations)),
+        terms[on_template].sum(),
+        rtol=1e-5,
+    )
 
 
-def test_product_is_that_of_the_expanded_kernel(case, sharing, shared, kernel, rng):
+def test_product_is_that_of_the_dense_kernel(case, sharing, shared, deviations, rng):
     geometry = sharing.geometry
     x = rng.normal(size=(3, *geometry.input_grid, geometry.in_channels))
-    dense = oracle.dense_kernel(case, shared).astype("float64") + kernel
-    dense = dense.reshape(x[0].size, -1)
-    outputs = to_numpy(sharing.product(x.astype("float32"), shared, kernel))
+    dense = oracle.dense_kernel(case, shared).astype("float64")
+    dense = dense + dense_form(sharing, deviations)
+    outputs = to_numpy(sharing.product(x.astype("float32"), shared, deviations))
     np.testing.assert_allclose(
-        outputs.reshape(3, -1), x.reshape(3, -1) @ dense, rtol=1e-4, atol=1e-5
+        outputs.reshape(3, -1),
+        x.reshape(3, -1) @ dense.reshape(x[0].size, -1),
+        rtol=1e-4,
+        atol=2e-5,
     )

@@ -1,7 +1,6 @@
 """What soft convolutions of every rank share."""
 
 from collections.abc import Callable
-from math import prod
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +11,10 @@ from keras import activations, constraints, initializers, ops, regularizers
 from keras_softconv import arguments
 from keras_softconv.arguments import Shape
 from keras_softconv.geometry import Geometry
+from keras_softconv.initializers import initial_deviations
+from keras_softconv.memory import check_dense_form_fits, check_training_fits
 from keras_softconv.penalties import kernel_penalties, penalty
-from keras_softconv.weight_sharing import DenseWeightSharing
+from keras_softconv.weight_sharing import DenseWeightSharing, weight_sharing_of
 
 Tensor = Any
 
@@ -48,7 +49,7 @@ class BaseSoftConv(keras.layers.Layer):
         tie_regularizer: Any,
         off_template_regularizer: Any,
         deviation_initializer: Any,
-        halo: None,
+        halo: int | None,
         penalty_registration: str,
         **kwargs: Any,
     ) -> None:
@@ -76,7 +77,7 @@ class BaseSoftConv(keras.layers.Layer):
         if deviation_initializer is None:
             deviation_initializer = "zeros"
         self.deviation_initializer = initializers.get(deviation_initializer)
-        self.halo = halo
+        self.halo = arguments.standardize_halo(halo)
         self.penalty_registration = penalty_registration
         # Other args.
         self.weight_sharing = None
@@ -90,13 +91,12 @@ class BaseSoftConv(keras.layers.Layer):
         self._registered = SimpleNamespace(losses=[])
 
         arguments.check_strides_and_dilation(self.strides, self.dilation_rate)
-        arguments.check_halo(halo)
         arguments.check_penalty_registration(penalty_registration)
 
     def build(self, input_shape: Shape) -> None:
         geometry = self._geometry(input_shape)
-        arguments.check_kernel_size(self, geometry.kernel_shape)
-        self.weight_sharing = DenseWeightSharing(geometry)
+        check_training_fits(self._title, geometry, self.variable_dtype)
+        self.weight_sharing = weight_sharing_of(geometry)
         self.shared_kernel = self._add_weight(
             "shared_kernel",
             geometry.shared_kernel_shape,
@@ -106,7 +106,7 @@ class BaseSoftConv(keras.layers.Layer):
         )
         self.deviations = self._add_weight(
             "deviations",
-            geometry.kernel_shape,
+            geometry.deviations_shape,
             self._initialize_deviations,
             regularizer=self._as_weight_regularizer(self._deviation_penalty),
         )
@@ -139,10 +139,7 @@ class BaseSoftConv(keras.layers.Layer):
         return self._add_weight(name, (), "ones", dtype="float32", trainable=False)
 
     def _initialize_deviations(self, shape: Shape, dtype: Any = None) -> Tensor:
-        # As a matrix, so that the fans are those of the dense layer that it is: Keras
-        # would read the six axes as a convolution's.
-        matrix = (prod(shape[: self.rank + 1]), prod(shape[self.rank + 1 :]))
-        return ops.reshape(self.deviation_initializer(matrix, dtype=dtype), shape)
+        return initial_deviations(self.deviation_initializer, self.weight_sharing, dtype)
 
     def call(self, inputs: Tensor) -> Tensor:
         self._check_input_shape(tuple(getattr(inputs, "shape", ())))
@@ -226,11 +223,12 @@ class BaseSoftConv(keras.layers.Layer):
         """The effective dense kernel, `expand(shared_kernel) + deviations`.
 
         Shape `(*input_grid, in_channels, *output_grid, filters)`, channels last
-        whatever the `data_format`.
+        whatever the `data_format`; 0 beyond the halo.
         """
-        self._check_built("kernel")
+        self._check_dense_form("kernel")
         shared = ops.convert_to_tensor(self.shared_kernel)
-        return self.weight_sharing.expand(shared) + self.deviations
+        deviations = ops.convert_to_tensor(self.deviations)
+        return self.weight_sharing.kernel(shared, deviations)
 
     @property
     def bias(self) -> Tensor | None:
@@ -244,8 +242,8 @@ class BaseSoftConv(keras.layers.Layer):
         Returns:
             int32 array of the kernel's shape, -1 off the template.
         """
-        self._check_built("family_ids()")
-        return self.weight_sharing.family_ids()
+        self._check_dense_form("family_ids()")
+        return DenseWeightSharing(self.weight_sharing.geometry).family_ids()
 
     def template_mask(self) -> np.ndarray:
         """Boolean array of the kernel's shape: which entries a Conv2D would use."""
@@ -297,6 +295,7 @@ class BaseSoftConv(keras.layers.Layer):
             in_channels,
             self.filters,
             self.groups,
+            self.halo,
         )
 
     def _check_input_shape(self, shape: Shape) -> None:
@@ -313,6 +312,14 @@ class BaseSoftConv(keras.layers.Layer):
                 f"unbuilt {type(self).__name__} '{self.name}'. Call it on an input, "
                 "or call `layer.build(input_shape)`."
             )
+
+    def _check_dense_form(self, name: str) -> None:
+        self._check_built(name)
+        check_dense_form_fits(self._title, self.weight_sharing.geometry)
+
+    @property
+    def _title(self) -> str:
+        return f"{type(self).__name__} '{self.name}'"
 
     # Keras's own questions.
 

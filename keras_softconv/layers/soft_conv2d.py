@@ -116,7 +116,7 @@ class SoftConv2D(BaseSoftConv):
         tie_regularizer: Any = regularizers.L2(1e-3),
         off_template_regularizer: Any = regularizers.L2(1e-3),
         deviation_initializer: Any = "zeros",
-        halo: None = None,
+        halo: int | None = None,
         penalty_registration: str = "add_loss",
         **kwargs: Any,
     ) -> None:

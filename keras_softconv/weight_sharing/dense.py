@@ -1,50 +1,40 @@
-"""The two rules of a convolution as linear maps between its kernel and a dense one.
-
-E copies each entry of the shared kernel S to every member of its family; its adjoint
-E' sums a family, and E'E counts the members. `E (E'E)^-1 E'` projects a dense kernel
-onto the convolutions. All maps are made from one index vector for each axis: an index
-or mask as large as the dense kernel would dwarf the layer itself in compile time and
-memory.
-"""
+"""The dense storage: a weight for every pair of input and output."""
 
 from collections.abc import Callable
-from functools import reduce
 from math import prod
-from operator import add
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_softconv.geometry import Geometry
+from keras_softconv.weight_sharing.base import WeightSharing
+from keras_softconv.weight_sharing.mesh import along, raveled
+from keras_softconv.weight_sharing.sums import total
 
 Tensor = Any
 Shape = tuple[int, ...]
 
 
-class DenseWeightSharing:
-    """Families and template within the dense kernel of a `Geometry`.
+class DenseWeightSharing(WeightSharing):
+    """Deviations of the dense kernel's shape.
 
-    Kernels are read as matrices whose rows run over the filters of one channel group,
-    so that whole rows lie on the template or off it. The *members* are the rows on the
-    template, in an order of their own: by the joins of each axis, the channel within
-    its group and the group.
+    The members are ordered by the joins of each axis, the channel within its group and
+    the group.
     """
 
     def __init__(self, geometry: Geometry) -> None:
-        self.geometry = geometry
-        self.row_length = geometry.filters // geometry.groups
-
+        super().__init__(geometry)
         # An open mesh of all joins: one axis of it for each axis of the convolution,
         # one for the channels of a group, one for the groups.
         ndim = len(geometry.input_grid) + 2
         self._inputs, self._taps, self._outputs = (
-            [_along(vector, axis, ndim) for axis, vector in enumerate(vectors)]
+            [along(vector, axis, ndim) for axis, vector in enumerate(vectors)]
             for vectors in zip(*geometry.joins, strict=True)
         )
         channels = np.arange(geometry.in_channels // geometry.groups)
-        self._channel = _along(channels, ndim - 2, ndim)
-        self._group = _along(np.arange(geometry.groups), ndim - 1, ndim)
+        self._channel = along(channels, ndim - 2, ndim)
+        self._group = along(np.arange(geometry.groups), ndim - 1, ndim)
 
     # Where the members are, in each of three matrices.
 
@@ -52,10 +42,11 @@ class DenseWeightSharing:
         """Rows of the dense kernel."""
         geometry = self.geometry
         groups, channels = geometry.groups, geometry.in_channels // geometry.groups
-        return _raveled(
+        rows = raveled(
             (*geometry.input_grid, groups, channels, *geometry.output_grid, groups),
             (*self._inputs, self._group, self._channel, *self._outputs, self._group),
         )
+        return ops.reshape(rows, (-1,))
 
     @property
     def _shared_shape(self) -> Shape:
@@ -64,50 +55,46 @@ class DenseWeightSharing:
 
     def _shared_rows(self) -> Tensor:
         """Rows of the shared kernel that they would copy."""
-        return _raveled(self._shared_shape, (*self._taps, self._channel, self._group))
+        rows = raveled(self._shared_shape, (*self._taps, self._channel, self._group))
+        return ops.reshape(rows, (-1,))
 
     def _template_rows(self) -> Tensor:
         """Rows of what `template` returns."""
-        return _raveled(
+        rows = raveled(
             (*self.geometry.output_grid, *self._shared_shape),
             (*self._outputs, *self._taps, self._channel, self._group),
         )
+        return ops.reshape(rows, (-1,))
 
     def _as_rows(self, kernel: Tensor) -> Tensor:
         return ops.reshape(kernel, (-1, self.row_length))
 
     # The maps.
 
-    def members(self, kernel: Tensor) -> Tensor:
-        """Template entries of a dense kernel, `(members, row_length)`."""
-        return ops.take(self._as_rows(kernel), self._kernel_rows(), axis=0)
+    def members(self, deviations: Tensor) -> Tensor:
+        return ops.take(self._as_rows(deviations), self._kernel_rows(), axis=0)
 
     def copies(self, shared_kernel: Tensor) -> Tensor:
-        """What the members would be in a convolution, in the order of `members`."""
         return ops.take(self._as_rows(shared_kernel), self._shared_rows(), axis=0)
+
+    def kernel(self, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
+        return self.expand(shared_kernel) + deviations
 
     def expand(self, shared_kernel: Tensor) -> Tensor:
         """E(S): the dense kernel of the convolution with kernel `shared_kernel`."""
         kernel = ops.zeros(self.geometry.kernel_shape, shared_kernel.dtype)
         return self._with_members(kernel, self.copies(shared_kernel))
 
-    def template(self, kernel: Tensor) -> Tensor:
-        """The template entries of a dense kernel, by output position and family.
-
-        Returns:
-            Tensor of shape `(*output_grid, families)`, families in the raveled order
-            of the Conv kernel, void members 0.
-        """
+    def template(self, deviations: Tensor) -> Tensor:
         geometry = self.geometry
         shape = (*geometry.output_grid, prod(geometry.shared_kernel_shape))
-        members = self.members(kernel)
+        members = self.members(deviations)
         rows = ops.zeros((prod(shape) // self.row_length, self.row_length), members.dtype)
         rows = ops.scatter_update(rows, self._template_rows()[:, None], members)
         return ops.reshape(rows, shape)
 
-    def off_template(self, kernel: Tensor) -> Tensor:
-        """The dense kernel with every template entry set to zero."""
-        return self._with_members(kernel, ops.zeros_like(self.members(kernel)))
+    def off_template(self, deviations: Tensor) -> Tensor:
+        return self._with_members(deviations, ops.zeros_like(self.members(deviations)))
 
     def _with_members(self, kernel: Tensor, members: Tensor) -> Tensor:
         rows = self._kernel_rows()[:, None]
@@ -115,42 +102,27 @@ class DenseWeightSharing:
         return ops.reshape(rows, self.geometry.kernel_shape)
 
     def partition_sums(
-        self, elementwise: Callable[[Tensor], Tensor], kernel: Tensor
+        self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Sums of `elementwise(kernel)` over the template and off it.
-
-        Each row is summed first and only the short vector of row sums is divided, so
-        that value and gradient cost no more passes over the kernel than one plain sum,
-        and neither part is found as a difference of large numbers.
-        """
-        row_sums = ops.sum(elementwise(self._as_rows(kernel)), axis=-1)
+        sums = row_sums(self._as_rows(deviations))
         rows = self._kernel_rows()
-        members = ops.take(row_sums, rows)
-        off_template = ops.scatter_update(row_sums, rows[:, None], ops.zeros_like(members))
-        return ops.sum(members), ops.sum(off_template)
+        members = ops.take(sums, rows)
+        off_template = ops.scatter_update(sums, rows[:, None], ops.zeros_like(members))
+        blocks = prod(self.geometry.input_grid)
+        return self._members_total(members), total(ops.reshape(off_template, (blocks, -1)))
 
-    def project(self, kernel: Tensor) -> Tensor:
-        """`(E'E)^-1 E' W`: family means, of the Conv kernel's shape (0 if no member)."""
-        geometry = self.geometry
-        axes = tuple(range(len(geometry.output_grid)))
-        sums = ops.sum(self.template(kernel), axis=axes)
-        counts = np.maximum(geometry.member_counts, 1)[..., None, None]
-        sums = ops.reshape(sums, geometry.shared_kernel_shape)
-        return sums / ops.convert_to_tensor(counts, sums.dtype)
+    def template_sum(
+        self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
+    ) -> Tensor:
+        # The template is a small part: fetching it is cheaper than a pass over all.
+        return self._members_total(row_sums(self.members(deviations)))
+
+    def _members_total(self, terms: Tensor) -> Tensor:
+        return total(ops.reshape(terms, (self._taps[0].size, -1)))
 
     def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
-        """`inputs @ (E(S) + D)`, as a convolution plus a matrix product.
-
-        Adding E(S) to D first would copy the dense kernel at every step.
-
-        Args:
-            inputs: `(batch, *input_grid, in_channels)`.
-            shared_kernel: S, of the Conv kernel's shape.
-            deviations: D, of the dense kernel's shape.
-
-        Returns:
-            Tensor of shape `(batch, *output_grid, filters)`.
-        """
+        # As a convolution plus a matrix product: adding E(S) to D first would copy the
+        # dense kernel at every step.
         geometry = self.geometry
         output_shape = (-1, *geometry.output_grid, geometry.filters)
         n_inputs = prod(geometry.input_grid) * geometry.in_channels
@@ -193,22 +165,3 @@ class DenseWeightSharing:
         kernel_rows = ops.convert_to_numpy(self._kernel_rows())
         rows[kernel_rows] = numbers[ops.convert_to_numpy(self._shared_rows())]
         return ids
-
-
-def _along(vector: np.ndarray, axis: int, ndim: int) -> np.ndarray:
-    """A vector laid along one axis of an open mesh."""
-    return vector.reshape(*(-1 if a == axis else 1 for a in range(ndim)))
-
-
-def _raveled(shape: Shape, indices: tuple[np.ndarray, ...]) -> Tensor:
-    """Raveled indices into an array of `shape`, of all points of an open mesh.
-
-    As `np.ravel_multi_index`, but the mesh is filled on the device: what is kept of it,
-    also in a saved graph, are the vectors.
-    """
-    strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    terms = [
-        ops.convert_to_tensor(index * stride, "int32")
-        for index, stride in zip(indices, strides, strict=True)
-    ]
-    return ops.reshape(reduce(add, terms), (-1,))

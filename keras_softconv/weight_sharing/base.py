@@ -1,0 +1,96 @@
+"""What both ways to store the deviations have in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_softconv.geometry import Geometry
+
+Tensor = Any
+
+
+class WeightSharing:
+    """Families and template within the deviations D of one `Geometry`.
+
+    D is stored in an array of `geometry.deviations_shape`, and read as rows that run over
+    the filters of one channel group, so that whole rows lie on the template or off it.
+    The *members* are the rows on the template, in an order of the storage's own.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.row_length = geometry.filters // geometry.groups
+
+    def without_void(self, deviations: Tensor) -> Tensor:
+        """The deviations with every void entry set to zero."""
+        return deviations
+
+    def members(self, deviations: Tensor) -> Tensor:
+        """Template entries of the deviations, rows of `row_length`; 0 where void."""
+        raise NotImplementedError
+
+    def copies(self, shared_kernel: Tensor) -> Tensor:
+        """What the members would be in a convolution, in the order of `members`."""
+        raise NotImplementedError
+
+    def template(self, deviations: Tensor) -> Tensor:
+        """The template entries, by output position and family.
+
+        Returns:
+            Tensor of shape `(*output_grid, families)`, families in the raveled order
+            of the Conv kernel, void members 0.
+        """
+        raise NotImplementedError
+
+    def off_template(self, deviations: Tensor) -> Tensor:
+        """The deviations with every template and void entry set to zero."""
+        raise NotImplementedError
+
+    def partition_sums(
+        self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sums over the template and off it, from those of each row.
+
+        Each row is summed first and only the short array of row sums is divided, so
+        that value and gradient cost no more passes over the weights than one plain sum,
+        and neither part is found as a difference of large numbers.
+
+        Args:
+            row_sums: `square_row_sums` or `absolute_row_sums`.
+            deviations: the stored deviations.
+        """
+        raise NotImplementedError
+
+    def template_sum(
+        self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
+    ) -> Tensor:
+        """The first of `partition_sums` alone."""
+        return self.partition_sums(row_sums, deviations)[0]
+
+    def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
+        """`inputs @ (E(S) + D)`.
+
+        Args:
+            inputs: `(batch, *input_grid, in_channels)`.
+            shared_kernel: S, of the Conv kernel's shape.
+            deviations: D, as stored.
+
+        Returns:
+            Tensor of shape `(batch, *output_grid, filters)`.
+        """
+        raise NotImplementedError
+
+    def kernel(self, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
+        """E(S) + D as a dense kernel, of `geometry.kernel_shape`."""
+        raise NotImplementedError
+
+    def project(self, deviations: Tensor) -> Tensor:
+        """`(E'E)^-1 E' D`: family means, of the Conv kernel's shape (0 if no member)."""
+        geometry = self.geometry
+        axes = tuple(range(len(geometry.output_grid)))
+        sums = ops.sum(self.template(deviations), axis=axes)
+        counts = np.maximum(geometry.member_counts, 1)[..., None, None]
+        sums = ops.reshape(sums, geometry.shared_kernel_shape)
+        return sums / ops.convert_to_tensor(counts, sums.dtype)

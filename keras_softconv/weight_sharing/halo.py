@@ -1,0 +1,173 @@
+"""The halo storage: a window of weights around each receptive field."""
+
+from collections.abc import Callable
+from functools import reduce
+from math import prod
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_softconv.geometry import VOID, Geometry
+from keras_softconv.weight_sharing.base import WeightSharing
+from keras_softconv.weight_sharing.mesh import along, raveled
+from keras_softconv.weight_sharing.sums import total
+
+Tensor = Any
+Shape = tuple[int, ...]
+
+
+class HaloWeightSharing(WeightSharing):
+    """Deviations of shape `(*output_grid, window, filters)`.
+
+    A window runs over the slots of each axis (`geometry.axis_window`) and the input
+    channels. A slot is the same number of steps from the receptive field everywhere, so
+    E(S) is one window for all positions. Slots beyond the input are void: they multiply
+    zeros, stand in no sum, and no gradient reaches them. The members are ordered by
+    position and by the entries of the shared kernel.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry)
+        inputs, tap_slots = zip(*geometry.windows, strict=True)
+        self._positions = prod(geometry.output_grid)
+        self._slots = tuple(axis.shape[1] for axis in inputs)
+        # Each axis has one more input, of zeros, which is that of its void slots.
+        self._has_void = tuple(bool((axis == VOID).any()) for axis in inputs)
+        self._zeros_grid = tuple(np.add(geometry.input_grid, self._has_void))
+        self._inputs = [
+            _along_pair(np.where(axis == VOID, size, axis), number, len(inputs))
+            for number, (axis, size) in enumerate(
+                zip(inputs, geometry.input_grid, strict=True)
+            )
+        ]
+        self._template_rows = self._find_template_rows(tap_slots)
+
+    @property
+    def _window_shape(self) -> Shape:
+        """A window as groups of rows: by slot, group of input, channel, group of filter."""
+        groups = self.geometry.groups
+        return (*self._slots, groups, self.geometry.in_channels // groups, groups)
+
+    def _find_template_rows(self, tap_slots: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Rows of a window on the template, in the order of the shared kernel's."""
+        *_, groups, channels, _ = self._window_shape
+        ndim = len(tap_slots) + 2
+        taps = [along(slots, axis, ndim) for axis, slots in enumerate(tap_slots)]
+        channel = along(np.arange(channels), ndim - 2, ndim)
+        group = along(np.arange(groups), ndim - 1, ndim)
+        mesh = np.broadcast_arrays(*taps, group, channel, group)
+        return np.ravel_multi_index(mesh, self._window_shape).ravel()
+
+    def _is_template_row(self) -> np.ndarray:
+        is_template = np.zeros(prod(self._window_shape), bool)
+        is_template[self._template_rows] = True
+        return is_template
+
+    def without_void(self, deviations: Tensor) -> Tensor:
+        windows = self._without_void(self._as_windows(deviations))
+        return ops.reshape(windows, self.geometry.deviations_shape)
+
+    def _without_void(self, windows: Tensor) -> Tensor:
+        """`(positions, rows, ...)` with zeros in the void slots."""
+        if not any(self._has_void):
+            return windows
+        sizes = self.geometry.input_grid
+        axes = zip(self._inputs, sizes, strict=True)
+        is_weight = reduce(
+            ops.logical_and, [ops.convert_to_tensor(axis < size) for axis, size in axes]
+        )
+        shape = windows.shape
+        windows = ops.reshape(windows, (self._positions, prod(self._slots), -1))
+        is_weight = ops.reshape(is_weight, (self._positions, -1, 1))
+        return ops.reshape(ops.where(is_weight, windows, 0), shape)
+
+    def _as_windows(self, deviations: Tensor) -> Tensor:
+        """`(positions, rows, row_length)`."""
+        return ops.reshape(deviations, (self._positions, -1, self.row_length))
+
+    # The maps.
+
+    def members(self, deviations: Tensor) -> Tensor:
+        windows = self._without_void(self._as_windows(deviations))
+        return ops.take(windows, self._template_rows, axis=1)
+
+    def copies(self, shared_kernel: Tensor) -> Tensor:
+        window = self._window(shared_kernel)
+        shape = (self._positions, *window.shape)
+        windows = self._without_void(ops.broadcast_to(window, shape))
+        return ops.take(windows, self._template_rows, axis=1)
+
+    def _window(self, shared_kernel: Tensor) -> Tensor:
+        """E(S) of every position, `(rows, row_length)`: not yet zero where void."""
+        window = ops.zeros((prod(self._window_shape), self.row_length), shared_kernel.dtype)
+        shared_rows = ops.reshape(shared_kernel, (-1, self.row_length))
+        return ops.scatter_update(window, self._template_rows[:, None], shared_rows)
+
+    def template(self, deviations: Tensor) -> Tensor:
+        geometry = self.geometry
+        shape = (*geometry.output_grid, prod(geometry.shared_kernel_shape))
+        return ops.reshape(self.members(deviations), shape)
+
+    def off_template(self, deviations: Tensor) -> Tensor:
+        windows = self._without_void(self._as_windows(deviations))
+        windows = ops.where(self._is_template_row()[:, None], 0, windows)
+        return ops.reshape(windows, self.geometry.deviations_shape)
+
+    def partition_sums(
+        self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        sums = self._without_void(row_sums(self._as_windows(deviations)))
+        is_template = self._is_template_row()
+        return (
+            total(ops.where(is_template, sums, 0)),
+            total(ops.where(is_template, 0, sums)),
+        )
+
+    def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
+        # With the batch last, what is fetched for a slot is contiguous.
+        geometry = self.geometry
+        channels = geometry.in_channels
+        inputs = ops.pad(inputs, ((0, 0), *((0, int(z)) for z in self._has_void), (0, 0)))
+        inputs = ops.moveaxis(inputs, 0, -1)  # [*zeros_grid, in_channels, batch]
+        inputs = ops.reshape(inputs, (prod(self._zeros_grid), -1))
+        seen = ops.take(inputs, ops.reshape(self._slot_inputs(), (-1,)), axis=0)
+        seen = ops.reshape(seen, (self._positions, prod(self._slots) * channels, -1))
+        kernel = self._as_windows(deviations) + self._window(shared_kernel)
+        kernel = ops.reshape(kernel, (self._positions, -1, geometry.filters))
+        outputs = ops.matmul(ops.transpose(kernel, (0, 2, 1)), seen)
+        # [positions, filters, batch]
+        outputs = ops.reshape(outputs, (self._positions * geometry.filters, -1))
+        outputs = ops.transpose(outputs)
+        return ops.reshape(outputs, (-1, *geometry.output_grid, geometry.filters))
+
+    def _slot_inputs(self) -> Tensor:
+        """Input seen in each slot of each output, an index into `_zeros_grid`.
+
+        Returns:
+            int32 tensor of shape `(*output_grid, *slots)`.
+        """
+        return raveled(self._zeros_grid, self._inputs)
+
+    def kernel(self, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
+        geometry = self.geometry
+        windows = self._as_windows(deviations) + self._window(shared_kernel)
+        blocks = ops.reshape(windows, (-1, geometry.in_channels * geometry.filters))
+        position = ops.arange(self._positions, dtype="int32")[:, None]
+        slot_inputs = ops.reshape(self._slot_inputs(), (self._positions, -1))
+        rows = slot_inputs * self._positions + position  # [positions, slots]
+        kernel = ops.zeros((prod(self._zeros_grid) * self._positions, blocks.shape[1]))
+        kernel = ops.scatter_update(
+            ops.cast(kernel, blocks.dtype), ops.reshape(rows, (-1, 1)), blocks
+        )
+        shape = (*self._zeros_grid, self._positions, geometry.in_channels, geometry.filters)
+        kernel = ops.reshape(kernel, shape)
+        kernel = kernel[tuple(slice(size) for size in geometry.input_grid)]
+        return ops.reshape(ops.swapaxes(kernel, -3, -2), geometry.kernel_shape)
+
+
+def _along_pair(matrix: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    """`(outputs, slots)` of one axis, laid along two axes of an open mesh of `2 * rank`."""
+    shape = [1] * (2 * rank)
+    shape[axis], shape[rank + axis] = matrix.shape
+    return matrix.reshape(shape)

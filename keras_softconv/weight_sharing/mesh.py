@@ -1,0 +1,38 @@
+"""Index arrays of the whole convolution, filled on the device from one vector an axis.
+
+An index or mask as large as the dense kernel, kept in a graph, would dwarf the layer
+itself in compile time and memory.
+"""
+
+from functools import reduce
+from math import prod
+from operator import add
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+Tensor = Any
+Shape = tuple[int, ...]
+
+
+def along(vector: np.ndarray, axis: int, ndim: int) -> np.ndarray:
+    """A vector laid along one axis of an open mesh."""
+    return vector.reshape(*(-1 if a == axis else 1 for a in range(ndim)))
+
+
+def raveled(shape: Shape, indices: tuple[np.ndarray, ...]) -> Tensor:
+    """Raveled indices into an array of `shape`, of all points of an open mesh.
+
+    As `np.ravel_multi_index`, but what is kept of the mesh, also in a saved graph, are
+    the vectors.
+
+    Returns:
+        int32 tensor, one axis for each of the mesh.
+    """
+    strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    terms = [
+        ops.convert_to_tensor(index * stride, "int32")
+        for index, stride in zip(indices, strides, strict=True)
+    ]
+    return reduce(add, terms)

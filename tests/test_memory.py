@@ -1,0 +1,111 @@
+"""What a layer takes is told before it is taken."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_softconv import SoftConv2D, memory
+from keras_softconv.geometry import Geometry
+
+GB = 10**9
+
+
+def machine_of(monkeypatch, gigabytes):
+    monkeypatch.setattr(memory, "machine_memory", lambda: gigabytes * GB)
+
+
+def geometry_of(side, channels, filters, halo=None) -> Geometry:
+    return Geometry(
+        (side, side), (3, 3), (1, 1), (1, 1), "same", channels, filters, 1, halo
+    )
+
+
+def test_memory_of_this_machine(tmp_path, monkeypatch):
+    known = memory.machine_memory()
+    assert known is None or known > 2**27
+    # A container with less.
+    limit = tmp_path / "memory.max"
+    limit.write_text("1234567\n")
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", (tmp_path / "missing", limit))
+    assert memory.machine_memory() in (None, 1234567)
+    limit.write_text("max\n")
+    assert memory.machine_memory() in (None, memory.machine_memory())
+    monkeypatch.delattr(memory.os, "sysconf", raising=False)
+    assert memory.machine_memory() is None
+
+
+def test_too_large_for_the_machine_is_refused_before_allocating(monkeypatch):
+    machine_of(monkeypatch, 16)
+    layer = SoftConv2D(16, 3, padding="same", name="soft")
+    # 64 * 64 * 16 inputs, as many outputs: 2 ** 32 weights. With halo=3: a window of
+    # 9 * 9 * 16, 0.085 billion; Adam's copies of float32 are 16 bytes a weight.
+    message = (
+        r"The dense kernel of SoftConv2D 'soft' has 4,294,967,296 weights of shape "
+        r"\(64, 64, 16, 64, 64, 16\): with gradient and Adam's two slots 69 GB in "
+        r"float32, of the 16 GB of this machine. .* the largest within 16 GB is "
+        r"halo=(\d+), with (\d+) GB"
+    )
+    with pytest.raises(ValueError, match=message) as raised:
+        layer.build((None, 64, 64, 16))
+    assert not layer.weights
+    halo = int(str(raised.value).split("halo=")[-1].split(",")[0])
+    for steps, fits in ((halo, True), (halo + 1, False)):
+        slots = np.prod(geometry_of(64, 16, 16, steps).deviations_shape)
+        assert (16 * slots <= 16 * GB) == fits
+    SoftConv2D(16, 3, padding="same", halo=0).build((None, 64, 64, 16))
+
+
+def test_where_not_even_a_halo_of_zero_fits(monkeypatch):
+    machine_of(monkeypatch, 0.5)
+    layer = SoftConv2D(64, 3, padding="same", halo=1, name="soft")
+    # Windows of 5 * 5 * 8 at 112 * 112 positions of 64 filters; of 3 * 3 * 8 without halo.
+    message = (
+        r"The halo=1 kernel of SoftConv2D 'soft' has 160,563,200 weights of shape "
+        r"\(112, 112, 200, 64\).* 2.6 GB in float32, of the 0.5 GB of this machine. "
+        r"Even `halo=0` would take 0.92 GB, more than 0.5 GB: shrink the input first"
+    )
+    with pytest.raises(ValueError, match=message):
+        layer.build((None, 112, 112, 8))
+
+
+def test_more_than_a_quarter_is_built_with_a_warning(monkeypatch):
+    machine_of(monkeypatch, 0.001)
+    layer = SoftConv2D(2, 3, padding="same", name="soft")
+    message = r"dense kernel of SoftConv2D 'soft' has 20,000 weights.* 0.00032 GB in float32"
+    with pytest.warns(UserWarning, match=message + r".*halo=2, with 0.00016 GB"):
+        layer.build((None, 10, 10, 1))
+    assert layer.built
+    # Half the bytes, and just below a quarter: no warning.
+    SoftConv2D(2, 3, padding="same", dtype="float16").build((None, 10, 10, 1))
+
+
+def test_weights_spread_over_devices_are_not_refused(monkeypatch):
+    machine_of(monkeypatch, 0.0001)
+    over_devices = object.__new__(keras.distribution.ModelParallel)
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: over_devices)
+    with pytest.warns(UserWarning, match=r"20,000 weights"):
+        SoftConv2D(2, 3, padding="same").build((None, 10, 10, 1))
+
+
+def test_a_dense_kernel_beyond_the_index_range_is_refused_on_any_machine(monkeypatch):
+    layer = SoftConv2D(64, 3, padding="same")
+    message = r"483,385,147,392 weights.* 7,734 GB.* at most 2,147,483,647 weights.*halo=0"
+    for size in (10**6, None):
+        monkeypatch.setattr(memory, "machine_memory", lambda size=size: size and size * GB)
+        with pytest.raises(ValueError, match=message):
+            layer.build((None, 224, 224, 3))
+
+
+def test_a_dense_form_that_does_not_fit_is_refused(monkeypatch):
+    layer = SoftConv2D(2, 3, padding="same", halo=0, name="soft")
+    layer.build((None, 20, 20, 1))
+    assert layer.kernel.shape == (20, 20, 1, 20, 20, 2)
+    machine_of(monkeypatch, 0.001)
+    message = (
+        r"dense form of the kernel of SoftConv2D 'soft'.*\(20, 20, 1, 20, 20, 2\) has "
+        r"320,000 entries, 0.0013 GB.*`layer.deviations`, .* within halo=0"
+    )
+    for access in (lambda: layer.kernel, layer.family_ids, layer.template_mask):
+        with pytest.raises(ValueError, match=message):
+            access()
+    assert layer.family_means().shape == (3, 3, 1, 2)

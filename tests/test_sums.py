@@ -1,0 +1,92 @@
+"""Sums over many weights, in float32, on every backend and compiler."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+PROGRAM = """
+import sys
+import numpy as np
+from keras import config, ops
+from keras_softconv.geometry import Geometry
+from keras_softconv.weight_sharing import absolute_row_sums, square_row_sums
+from keras_softconv.weight_sharing import weight_sharing_of
+
+halo = None if sys.argv[1] == "None" else int(sys.argv[1])
+side, filters, compiled = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "compiled"
+axes = (side, side), (3, 3), (1, 1), (1, 1), "valid"
+sharing = weight_sharing_of(Geometry(*axes, 1, filters, 1, halo))
+shape = sharing.geometry.deviations_shape
+weights = np.random.default_rng(0).random(shape, "float32")
+print(weights.size)
+weights = sharing.without_void(ops.convert_to_tensor(weights))
+
+def sums(weights):
+    squares = sharing.partition_sums(square_row_sums, weights)
+    absolutes = sharing.partition_sums(absolute_row_sums, weights)
+    return *squares, *absolutes
+
+if compiled and config.backend() == "tensorflow":
+    import tensorflow
+    sums = tensorflow.function(sums, jit_compile=True)
+if compiled and config.backend() == "jax":
+    import jax
+    sums = jax.jit(sums)
+results = [float(value) for value in sums(weights)]
+weights = ops.convert_to_numpy(weights)
+everything = [np.sum(weights**2, dtype="float64"), np.sum(weights, dtype="float64")]
+template = ops.convert_to_numpy(sharing.members(weights))
+members = [np.sum(template**2, dtype="float64"), np.sum(template, dtype="float64")]
+for part, whole, member in zip((0, 2), everything, members):
+    print(results[part] / member - 1, results[part + 1] / (whole - member) - 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("halo", "side", "filters"),
+    [("None", 101, 1), ("9", 74, 45)],
+    ids=["dense", "halo"],
+)
+@pytest.mark.parametrize(
+    "backend", ["tensorflow", "tensorflow compiled", "jax compiled", "torch"]
+)
+def test_sums_of_a_hundred_million_weights_are_right(backend, halo, side, filters):
+    name, *compiled = backend.split()
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, halo, str(side), str(filters),
+         *(compiled or ["eager"])],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "KERAS_BACKEND": name},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    size, *errors = result.stdout.split()
+    assert int(size) > 0.9e8
+    np.testing.assert_allclose(np.array(errors, float), 0, atol=1e-5)
+
+
+def test_gradient_at_zero_and_of_second_order():
+    tf = pytest.importorskip("tensorflow")
+    from keras_softconv.weight_sharing import absolute_row_sums, square_row_sums
+
+    x = tf.constant([[0.0, -2.0], [3.0, 0.0]])
+    with tf.GradientTape(persistent=True) as outer:
+        outer.watch(x)
+        with tf.GradientTape(persistent=True) as inner:
+            inner.watch(x)
+            weighted = [
+                keras.ops.sum(keras.ops.array([1.0, 10.0]) * row_sums(x))
+                for row_sums in (square_row_sums, absolute_row_sums)
+            ]
+        gradients = [inner.gradient(value, x) for value in weighted]
+    assert gradients[0].numpy().tolist() == [[0, -4], [60, 0]]
+    assert gradients[1].numpy().tolist() == [[0, -1], [10, 0]]
+    assert outer.gradient(gradients[0], x).numpy().tolist() == [[2, 2], [20, 20]]
