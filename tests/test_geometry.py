@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from conv_cases import CASES_2D, random_cases
 from hypothesis import HealthCheck, given, settings
-from oracle import family_ids, geometry_of
+from hypothesis import strategies as st
+from oracle import family_ids, geometry_of, within_halo
 
-from keras_softconv.geometry import VOID, Geometry, axis_inputs, axis_pads
-from keras_softconv.weight_sharing import DenseWeightSharing
+from keras_softconv.geometry import VOID, Geometry, axis_inputs, axis_pads, axis_window
+from keras_softconv.weight_sharing import DenseWeightSharing, weight_sharing_of
 
 
 def check_against_oracle(case) -> None:
@@ -39,6 +40,51 @@ def test_family_ids_are_those_of_a_real_convolution(case):
 @given(random_cases())
 def test_family_ids_of_random_convolutions_in_one_to_three_dimensions(case):
     check_against_oracle(case)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True,
+          suppress_health_check=list(HealthCheck))  # fmt: skip
+@given(random_cases(), st.integers(0, 3))
+def test_random_halos_in_one_to_three_dimensions(case, halo):
+    geometry = geometry_of(case, halo)
+    sharing = weight_sharing_of(geometry)
+    kept = within_halo(case, halo)
+    assert (geometry.windows is None) == kept.all()
+    numbers = np.arange(1, np.prod(geometry.deviations_shape) + 1, dtype="float32")
+    numbers = numbers.reshape(geometry.deviations_shape)
+    no_kernel = np.zeros(geometry.shared_kernel_shape, "float32")
+    kernel = np.array(sharing.kernel(no_kernel, numbers))
+    np.testing.assert_array_equal(kernel != 0, kept)
+    assert len(np.unique(kernel[kept])) == kept.sum() == geometry.size
+    # One-hot images fetch the kernel row by row, the other way round.
+    size = int(np.prod(geometry.input_grid)) * geometry.in_channels
+    images = np.eye(size, dtype="float32")
+    images = images.reshape(size, *geometry.input_grid, geometry.in_channels)
+    outputs = np.array(sharing.product(images, no_kernel, numbers))
+    np.testing.assert_allclose(outputs.reshape(kernel.shape), kernel, rtol=1e-6)
+    family_numbers = 1 + np.arange(no_kernel.size, dtype="float32")
+    convolution = sharing.kernel(family_numbers.reshape(no_kernel.shape), 0 * numbers)
+    np.testing.assert_array_equal(np.rint(convolution) - 1, family_ids(case))
+
+
+def test_window_of_one_axis_by_hand():
+    inputs, tap_slots = axis_window(3, 2, 1, 1, "same", halo=1)
+    assert inputs.tolist() == [[VOID, 0, 1, 2], [0, 1, 2, VOID], [1, 2, VOID, VOID]]
+    assert tap_slots.tolist() == [1, 2]
+    # What lies between the taps of a dilated kernel is within the halo, or not.
+    assert axis_window(7, 2, 1, 4, "valid", halo=0)[0].tolist() == [[0, 4], [1, 5], [2, 6]]
+    assert axis_window(7, 2, 1, 4, "valid", halo=1)[0].tolist() == [
+        [VOID, 0, 1, 3, 4, 5], [0, 1, 2, 4, 5, 6], [1, 2, 3, 5, 6, VOID]
+    ]  # fmt: skip
+    # A ring has each input once, however far the halo reaches.
+    inputs, tap_slots = axis_window(5, 3, 1, 1, "circular", halo=9)
+    assert np.sort(inputs).tolist() == [[0, 1, 2, 3, 4]] * 5
+    assert inputs[:, tap_slots].tolist() == axis_inputs(5, 3, 1, 1, "circular").tolist()
+
+
+def test_halo_of_any_size_costs_no_more_slots_than_there_are_steps():
+    inputs, _ = axis_window(9, 3, 1, 1, "same", halo=10**9)
+    assert inputs.shape == (9, 17)
 
 
 def test_strides_and_dilation_together_skip_outputs_of_the_dilated_convolution():

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_softconv.geometry import VOID, Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
+from keras_softconv.weight_sharing.gradients import with_gradient
 from keras_softconv.weight_sharing.mesh import along, raveled
 from keras_softconv.weight_sharing.sums import total
 
@@ -135,10 +136,8 @@ class HaloWeightSharing(WeightSharing):
         seen = ops.reshape(seen, (self._positions, prod(self._slots) * channels, -1))
         kernel = self._as_windows(deviations) + self._window(shared_kernel)
         kernel = ops.reshape(kernel, (self._positions, -1, geometry.filters))
-        outputs = ops.matmul(ops.transpose(kernel, (0, 2, 1)), seen)
-        # [positions, filters, batch]
-        outputs = ops.reshape(outputs, (self._positions * geometry.filters, -1))
-        outputs = ops.transpose(outputs)
+        outputs = _product_of_each(seen, kernel)  # [positions, batch, filters]
+        outputs = ops.transpose(outputs, (1, 0, 2))
         return ops.reshape(outputs, (-1, *geometry.output_grid, geometry.filters))
 
     def _slot_inputs(self) -> Tensor:
@@ -164,6 +163,19 @@ class HaloWeightSharing(WeightSharing):
         kernel = ops.reshape(kernel, shape)
         kernel = kernel[tuple(slice(size) for size in geometry.input_grid)]
         return ops.reshape(ops.swapaxes(kernel, -3, -2), geometry.kernel_shape)
+
+
+def _product_of_each(seen: Tensor, kernel: Tensor) -> Tensor:
+    """`seen[p].T @ kernel[p]` for every position p."""
+
+    def product(seen: Tensor, kernel: Tensor) -> Tensor:
+        return ops.matmul(ops.swapaxes(seen, 1, 2), kernel)
+
+    def gradient(seen: Tensor, kernel: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
+        to_seen = ops.matmul(kernel, ops.swapaxes(upstream, 1, 2))
+        return to_seen, ops.matmul(seen, upstream)
+
+    return with_gradient(product, gradient, seen, kernel)
 
 
 def _along_pair(matrix: np.ndarray, axis: int, rank: int) -> np.ndarray:

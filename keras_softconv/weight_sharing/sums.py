@@ -1,10 +1,11 @@
 """Sums over millions of weights: in few passes, and right in float32."""
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from keras import config, ops
+from keras import ops
+
+from keras_softconv.weight_sharing.gradients import with_gradient
 
 Tensor = Any
 
@@ -18,7 +19,7 @@ def absolute_row_sums(rows: Tensor) -> Tensor:
     def gradient(rows: Tensor, upstream: Tensor) -> Tensor:
         return ops.expand_dims(upstream, -1) * ops.sign(rows)
 
-    return _with_gradient(lambda x: ops.sum(ops.absolute(x), axis=-1), gradient, rows)
+    return with_gradient(lambda x: ops.sum(ops.absolute(x), axis=-1), gradient, rows)
 
 
 def square_row_sums(rows: Tensor) -> Tensor:
@@ -27,24 +28,7 @@ def square_row_sums(rows: Tensor) -> Tensor:
     def gradient(rows: Tensor, upstream: Tensor) -> Tensor:
         return ops.expand_dims(2 * upstream, -1) * rows
 
-    return _with_gradient(lambda x: ops.sum(ops.square(x), axis=-1), gradient, rows)
-
-
-def _with_gradient(function: Callable, gradient: Callable, rows: Tensor) -> Tensor:
-    """`function(rows)`, on TensorFlow with its gradient spelt out.
-
-    TensorFlow without XLA makes one pass over the memory for each operation, and its
-    own gradient spreads the sums over an array as large as the weights first. The
-    compilers of JAX and torch need no such help, and lose JAX's forward mode by it.
-    """
-    if config.backend() != "tensorflow":
-        return function(rows)
-
-    @ops.custom_gradient
-    def with_gradient(rows: Tensor) -> tuple[Tensor, Callable]:
-        return function(rows), lambda upstream: gradient(rows, upstream)
-
-    return with_gradient(ops.convert_to_tensor(rows))
+    return with_gradient(lambda x: ops.sum(ops.square(x), axis=-1), gradient, rows)
 
 
 def total(terms: Tensor) -> Tensor:

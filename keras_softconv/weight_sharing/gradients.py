@@ -1,0 +1,31 @@
+"""Gradients spelt out where the framework's own cost too much."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import config, ops
+
+Tensor = Any
+
+
+def with_gradient(function: Callable, gradient: Callable, *tensors: Tensor) -> Tensor:
+    """`function(*tensors)`, on TensorFlow with the gradient that is given.
+
+    TensorFlow without XLA makes one pass over the memory for each operation, and its
+    gradients copy: they spread a sum over an array as large as its terms, and transpose
+    where a matrix product could read the other way. The compilers of JAX and torch need
+    no such help, and lose JAX's forward mode by it.
+
+    Args:
+        function: from the tensors to one tensor.
+        gradient: from the tensors and the upstream gradient to the gradient of each.
+        tensors: its arguments.
+    """
+    if config.backend() != "tensorflow":
+        return function(*tensors)
+
+    @ops.custom_gradient
+    def with_own_gradient(*tensors: Tensor) -> tuple[Tensor, Callable]:
+        return function(*tensors), lambda upstream: gradient(*tensors, upstream)
+
+    return with_own_gradient(*map(ops.convert_to_tensor, tensors))
