@@ -17,7 +17,7 @@ layer = SoftConv2D(
     4, 3, padding="same", groups=2, deviation_initializer="ones",
     kernel_initializer="ones", bias_initializer="ones",
     tie_regularizer=strong, off_template_regularizer=strong,
-    penalty_registration=sys.argv[1],
+    penalty_registration=sys.argv[1], halo=None if sys.argv[3] == "dense" else 1,
 )
 first, second = keras.Input((5, 4, 2)), keras.Input((5, 4, 2))
 model = keras.Model([first, second], keras.layers.Add()([layer(first), layer(second)]))
@@ -45,12 +45,14 @@ def run(backend, *arguments) -> list[float]:
     return [float(number) for number in result.stdout.strip(" []\n").split(",")]
 
 
+@pytest.mark.parametrize("storage", ["dense", "halo"])
 @pytest.mark.parametrize("registration", ["add_loss", "regularizer"])
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_training_and_monitor_agree_with_tensorflow(backend, registration, tmp_path):
+def test_training_and_monitor_agree_with_tensorflow(
+    backend, registration, storage, tmp_path
+):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    numbers = run(backend, registration, str(tmp_path))
-    assert numbers == pytest.approx(
-        run("tensorflow", registration, str(tmp_path)), rel=1e-4
-    )
+    arguments = registration, str(tmp_path), storage
+    expected = run("tensorflow", *arguments)
+    assert run(backend, *arguments) == pytest.approx(expected, rel=1e-4)

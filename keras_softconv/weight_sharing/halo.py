@@ -12,7 +12,7 @@ from keras_softconv.geometry import VOID, Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.gradients import with_gradient
 from keras_softconv.weight_sharing.mesh import along, raveled
-from keras_softconv.weight_sharing.sums import total
+from keras_softconv.weight_sharing.sums import totals
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -78,10 +78,11 @@ class HaloWeightSharing(WeightSharing):
         is_weight = reduce(
             ops.logical_and, [ops.convert_to_tensor(axis < size) for axis, size in axes]
         )
-        shape = windows.shape
-        windows = ops.reshape(windows, (self._positions, prod(self._slots), -1))
-        is_weight = ops.reshape(is_weight, (self._positions, -1, 1))
-        return ops.reshape(ops.where(is_weight, windows, 0), shape)
+        is_weight = ops.cast(
+            ops.reshape(is_weight, (self._positions, -1, 1)), windows.dtype
+        )
+        by_slot = ops.reshape(windows, (self._positions, prod(self._slots), -1))
+        return ops.reshape(by_slot * is_weight, windows.shape)
 
     def _as_windows(self, deviations: Tensor) -> Tensor:
         """`(positions, rows, row_length)`."""
@@ -119,10 +120,12 @@ class HaloWeightSharing(WeightSharing):
         self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
     ) -> tuple[Tensor, Tensor]:
         sums = self._without_void(row_sums(self._as_windows(deviations)))
+        # Over the positions first: what is left to divide is one window.
+        sums = totals(sums)
         is_template = self._is_template_row()
         return (
-            total(ops.where(is_template, sums, 0)),
-            total(ops.where(is_template, 0, sums)),
+            ops.sum(ops.where(is_template, sums, 0)),
+            ops.sum(ops.where(is_template, 0, sums)),
         )
 
     def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:

@@ -31,18 +31,28 @@ def square_row_sums(rows: Tensor) -> Tensor:
     return with_gradient(lambda x: ops.sum(ops.square(x), axis=-1), gradient, rows)
 
 
-def total(terms: Tensor) -> Tensor:
-    """Sum of a tensor of static shape, of at least two axes if it is large.
+def totals(terms: Tensor) -> Tensor:
+    """Sums over the first axis of a tensor of static shape.
 
     XLA adds a long vector up in order on the CPU, also where it is written as a sum of
     sums: 10^8 float32 squares came out wrong by 4e-3. Sums of slices, added in pairs, it
     leaves alone.
     """
     if prod(terms.shape) <= LONG_SUM:
+        return ops.sum(terms, axis=0)
+    return _in_pairs(terms)
+
+
+def total(terms: Tensor) -> Tensor:
+    """Sum of a matrix of static shape, as `totals` takes it."""
+    if prod(terms.shape) <= LONG_SUM:
         return ops.sum(terms)
-    sums = ops.sum(terms, axis=tuple(range(1, len(terms.shape))))
-    while (count := sums.shape[0]) > 1:
+    return _in_pairs(ops.sum(terms, axis=1))
+
+
+def _in_pairs(terms: Tensor) -> Tensor:
+    while (count := terms.shape[0]) > 1:
         half = count // 2
-        pairs = sums[:half] + sums[half : 2 * half]
-        sums = ops.concatenate([pairs, sums[2 * half :]])
-    return sums[0]
+        pairs = terms[:half] + terms[half : 2 * half]
+        terms = ops.concatenate([pairs, terms[2 * half :]])
+    return terms[0]
