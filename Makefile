@@ -3,9 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python
 INSTALLED = $(VENV)/installed
+BACKENDS = $(VENV)/installed-backends
+KERAS2 = $(VENV)/keras2/installed
 FULL_LOGS := logs/full-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: help test lint demo demo-quick demo-full bench clean
+.PHONY: help test lint demo demo-quick demo-full bench bench-quick clean
 
 help:  ## Show this text.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,8 +34,24 @@ demo-full: $(INSTALLED)  ## The same with whole grids: the README's table and pi
 	$(RUN) examples/denoise_digits.py --full --log-dir $(FULL_LOGS)
 	cp $(FULL_LOGS)/digits.png docs/digits.png
 
-bench: $(INSTALLED)  ## Time the first training step of a large layer.
-	$(RUN) benchmarks/first_step.py
+# Torch without its GPU libraries, which are many times larger and of no use here.
+$(BACKENDS): $(INSTALLED)
+	$(VENV)/bin/pip install --quiet --no-deps --retries 0 "torch==2.13.*" \
+		--extra-index-url https://download.pytorch.org/whl/cpu
+	$(VENV)/bin/pip install --quiet --editable ".[bench]"
+	@touch $@
+
+# Keras 2, the last that had LocallyConnected2D, beside Keras 3.
+$(KERAS2): $(INSTALLED)
+	$(PYTHON) -m venv $(VENV)/keras2
+	$(VENV)/keras2/bin/pip install --quiet "tensorflow==2.15.*" "keras==2.15.*"
+	@touch $@
+
+bench: $(BACKENDS) $(KERAS2)  ## Measure time and memory, rewrite docs/performance.md: 15 min.
+	$(RUN) benchmarks/run_all.py
+
+bench-quick: $(BACKENDS) $(KERAS2)  ## Try the same on tiny layers and write nothing.
+	$(RUN) benchmarks/run_all.py --quick
 
 clean:  ## Remove the environment and everything made by the other targets.
 	rm -rf $(VENV) build dist logs *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -62,7 +62,7 @@ def test_quick_scaling_fits_and_draws(scripts, laboratory, tmp_path):
     scaling = scripts("scaling")
     contests = scaling.measure(laboratory, quick=True)
     assert [len(curve.points) for curve in scaling.curves(contests[0])] == [2, 2, 2, 2, 5]
-    assert all(len(row) == 5 for row in cells(scaling.render(contests)))
+    assert all(len(row) == 6 for row in cells(scaling.render(contests)))
     scaling.draw(contests, tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
 
@@ -94,13 +94,14 @@ def test_bytes_and_operations_of_a_tiny_dense_layer(scripts):
 
 def test_operations_of_tiny_convolutions(scripts):
     cases, roofline = scripts("cases"), scripts("roofline")
-    case = cases.Case(4, 1, 2, padding="valid", batch=1)  # 2x2 outputs of 2 filters
+    case = cases.Case(6, 1, 2, padding="valid", batch=1)  # 4x4 outputs of 2 filters
     conv = cases.Entry(cases.CONV, case)
     assert conv.weights == 9 * 2
-    assert roofline.operations(conv) == 2 * 2 * (2 * 2 * 2 * 9)
+    assert roofline.operations(conv) == 2 * 2 * (4 * 4 * 2 * 9)
     with_halo = cases.Entry(cases.HALOS[1], case)
-    assert with_halo.weights == 25 * 2 * 2 * 2
-    assert roofline.operations(with_halo) == 2 * 2 * (25 + 9) * 8
+    assert with_halo.weights == 25 * 4 * 4 * 2
+    assert roofline.operations(with_halo) == 2 * 2 * 25 * 32
+    assert cases.Entry(cases.HALOS[4], case).weights == 36 * 4 * 4 * 2  # reaches all
 
 
 def test_the_bound_is_the_longer_of_moving_and_computing(scripts):

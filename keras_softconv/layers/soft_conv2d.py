@@ -59,9 +59,16 @@ class SoftConv2D(BaseSoftConv):
             the biases.
         off_template_regularizer: regularizer of all other deviations, or None. It is
             given the float32 deviations with 0 on the template.
-        deviation_initializer: initializer of the deviations, with the fans of the
-            dense layer. Bias deviations start at zero.
-        halo: must be None, the dense kernel, in this version.
+        deviation_initializer: initializer of the deviations, with the mean number of
+            weights into an output and out of an input as fans. Bias deviations start
+            at zero.
+        halo: None keeps the dense kernel. An int keeps only the weights of inputs within
+            so many steps, along every axis, of an input that the output's receptive
+            field holds, in all channels: 0 is a softly tied locally connected layer.
+            Memory and time then grow with the number of pixels, not with its square.
+            `layer.deviations` has the shape `(new_rows, new_cols, window, filters)`,
+            a window running over its rows, columns and channels; entries that would lie
+            outside the image stay 0. All else is as with the dense kernel.
         penalty_registration: `"add_loss"` adds the penalties in `call`, once in a
             forward pass however often the layer is called. `"regularizer"` makes them
             weight regularizers instead: the same loss, and the choice for models under
@@ -79,7 +86,8 @@ class SoftConv2D(BaseSoftConv):
 
     Raises:
         ValueError: for arguments that Conv2D refuses, unknown input sizes, an input
-            that does not fit, or a kernel too large to hold.
+            that does not fit, or weights that with gradient and Adam's slots exceed the
+            machine's memory (beyond a quarter of it, a warning).
 
     Example:
     >>> layer = keras_softconv.SoftConv2D(filters=1, kernel_size=2)

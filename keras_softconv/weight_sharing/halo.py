@@ -178,7 +178,7 @@ def _product_of_each(seen: Tensor, kernel: Tensor) -> Tensor:
         to_seen = ops.matmul(kernel, ops.swapaxes(upstream, 1, 2))
         return to_seen, ops.matmul(seen, upstream)
 
-    return with_gradient(product, gradient, seen, kernel)
+    return with_gradient(product, gradient, seen, kernel, backends=("tensorflow",))
 
 
 def _along_pair(matrix: np.ndarray, axis: int, rank: int) -> np.ndarray:

@@ -16,19 +16,25 @@ LONG_SUM = 2**20
 def absolute_row_sums(rows: Tensor) -> Tensor:
     """Sum of the absolute values of each row (last axis)."""
 
+    def row_sums(rows: Tensor) -> Tensor:
+        return ops.sum(ops.absolute(rows), axis=-1)
+
     def gradient(rows: Tensor, upstream: Tensor) -> Tensor:
         return ops.expand_dims(upstream, -1) * ops.sign(rows)
 
-    return with_gradient(lambda x: ops.sum(ops.absolute(x), axis=-1), gradient, rows)
+    return with_gradient(row_sums, gradient, rows, backends=("tensorflow", "jax"))
 
 
 def square_row_sums(rows: Tensor) -> Tensor:
     """Sum of the squares of each row (last axis)."""
 
+    def row_sums(rows: Tensor) -> Tensor:
+        return ops.sum(ops.square(rows), axis=-1)
+
     def gradient(rows: Tensor, upstream: Tensor) -> Tensor:
         return ops.expand_dims(2 * upstream, -1) * rows
 
-    return with_gradient(lambda x: ops.sum(ops.square(x), axis=-1), gradient, rows)
+    return with_gradient(row_sums, gradient, rows, backends=("tensorflow", "jax"))
 
 
 def totals(terms: Tensor) -> Tensor:
