@@ -153,7 +153,7 @@ class Effort:
     """How long to measure: rounds, and seconds for an entry in each."""
 
     rounds: int = 9
-    seconds: float = 0.07
+    seconds: float = 0.05
 
 
 QUICK = Effort(rounds=3, seconds=0.005)

@@ -17,7 +17,7 @@ from reports import LEFT_OUT, print_section, short, table
 from steps import AGAINST_CONV, AGAINST_DENSE
 
 STEPS = 3
-PROCESSES = 5  # of each contender beside Dense
+PROCESSES = 3  # of each contender beside Dense
 LARGE_IMAGES = Case(128, 16, 16)
 GRID = [
     (Setting(), AGAINST_DENSE, [DENSE, DENSE_L2, SOFT, NAIVE]),

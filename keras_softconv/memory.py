@@ -1,8 +1,9 @@
 """Whether a layer fits into the machine, asked before anything is allocated."""
 
 import os
+import sys
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from keras_softconv.geometry import Geometry
 
 # Weights, gradient and the two slots of Adam.
 TRAINING_COPIES = 4
+
+SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 # Kernel entries are numbered by 32-bit integers.
 MAX_KERNEL_SIZE = 2**31 - 1
@@ -39,36 +42,89 @@ def machine_memory() -> int | None:
     return min(sizes)
 
 
-def check_training_fits(name: str, geometry: Geometry, dtype: str) -> None:
-    """Raise or warn, with numbers, if training the layer takes too much memory.
+@dataclass(frozen=True)
+class Demand:
+    """What the deviations of a layer take.
 
     Args:
-        name: what to call the layer in the message.
+        name: what to call the layer in messages.
         geometry: its geometry.
         dtype: of its weights.
+        trainable: whether there are a gradient and the slots of Adam besides.
+    """
+
+    name: str
+    geometry: Geometry
+    dtype: str
+    trainable: bool = True
+
+    @property
+    def bytes(self) -> int:
+        copies = TRAINING_COPIES if self.trainable else 1
+        return copies * SIZES.get(self.dtype, 4) * prod(self.geometry.deviations_shape)
+
+    def with_halo(self, halo: int) -> "Demand":
+        return replace(self, geometry=replace(self.geometry, halo=halo))
+
+    def __str__(self) -> str:
+        geometry = self.geometry
+        shape = geometry.deviations_shape
+        kind = "dense" if geometry.windows is None else f"halo={geometry.halo}"
+        besides = "with gradient and Adam's two slots " if self.trainable else ""
+        return (
+            f"The {kind} kernel of {self.name} has {prod(shape):,} weights of shape "
+            f"{shape}: {besides}{_gigabytes(self.bytes)} in {self.dtype}"
+        )
+
+
+def check_fits(demand: Demand) -> None:
+    """Raise or warn, with numbers, if a layer is to take too much memory.
 
     Raises:
-        ValueError: if weights, gradient and the slots of Adam exceed the machine's
-            memory, or a dense kernel `MAX_KERNEL_SIZE`.
+        ValueError: if it takes more than the machine's memory, or has a dense kernel of
+            more than `MAX_KERNEL_SIZE`.
 
     Warns:
-        UserWarning: if they exceed a quarter of it, or if they exceed it but are to be
-            spread over devices by `keras.distribution.ModelParallel`.
+        UserWarning: if it takes more than a quarter of it, or if it takes more than all
+            of it but is to be spread over devices by `keras.distribution.ModelParallel`.
     """
-    memory = machine_memory()
-    weights = prod(geometry.deviations_shape)
-    if geometry.windows is None and weights > MAX_KERNEL_SIZE:
-        limit = min(memory or MAX_KERNEL_SIZE * 16, MAX_KERNEL_SIZE * 16)
+    memory, geometry = machine_memory(), demand.geometry
+    message = f"{demand}{_of_machine(memory)}."
+    if geometry.windows is None and prod(geometry.kernel_shape) > MAX_KERNEL_SIZE:
+        limit = min(memory or sys.maxsize, TRAINING_COPIES * 4 * MAX_KERNEL_SIZE)
         raise ValueError(
-            f"{_what_it_takes(name, geometry, dtype, memory)} A dense kernel may have at "
-            f"most {MAX_KERNEL_SIZE:,} weights. {_remedy(geometry, dtype, limit)}"
+            f"{message} A dense kernel may have at most {MAX_KERNEL_SIZE:,} weights. "
+            f"{_remedy(demand, limit)}"
         )
-    if memory is None or (taken := _training_bytes(geometry, dtype)) <= memory / 4:
+    if memory is None or demand.bytes <= memory / 4:
         return
-    message = _what_it_takes(name, geometry, dtype, memory)
-    if taken > memory and not _is_spread_over_devices():
-        raise ValueError(f"{message} {_remedy(geometry, dtype, memory)}")
-    warnings.warn(f"{message} {_remedy(geometry, dtype, memory // 4)}", stacklevel=2)
+    if demand.bytes > memory and not _is_spread_over_devices():
+        raise ValueError(f"{message} {_remedy(demand, memory)}")
+    warnings.warn(f"{message} {_remedy(demand, memory // 4)}", stacklevel=2)
+
+
+def fitting_halo(demand: Demand, limit: int) -> int | None:
+    """The largest halo that takes at most `limit` bytes; None if not even 0 does."""
+    fitting = None
+    for halo in range(max(demand.geometry.input_grid) + 1):
+        if demand.with_halo(halo).bytes > limit:
+            break
+        fitting = halo
+    return fitting
+
+
+def _remedy(demand: Demand, limit: int) -> str:
+    halo = fitting_halo(demand, limit)
+    taken = _gigabytes(demand.with_halo(halo or 0).bytes)
+    if halo is not None:
+        return (
+            "To keep only the weights near each receptive field, use `halo=`: the largest "
+            f"within {_gigabytes(limit)} is halo={halo}, with {taken}."
+        )
+    return (
+        f"Even `halo=0` would take {taken}, more than {_gigabytes(limit)}: shrink the "
+        "input first (pooling or strides), use fewer filters or larger `strides`."
+    )
 
 
 def check_dense_form_fits(name: str, geometry: Geometry) -> None:
@@ -82,50 +138,6 @@ def check_dense_form_fits(name: str, geometry: Geometry) -> None:
             "that fit. Look at `layer.deviations`, which holds only the weights within "
             f"halo={geometry.halo} of each receptive field, and `layer.shared_kernel`."
         )
-
-
-def _training_bytes(geometry: Geometry, dtype: str) -> int:
-    size = {"float16": 2, "bfloat16": 2, "float64": 8}.get(dtype, 4)
-    return TRAINING_COPIES * size * prod(geometry.deviations_shape)
-
-
-def _what_it_takes(name: str, geometry: Geometry, dtype: str, memory: int | None) -> str:
-    kernel = "dense kernel" if geometry.windows is None else f"halo={geometry.halo} kernel"
-    shape = geometry.deviations_shape
-    taken = _gigabytes(_training_bytes(geometry, dtype))
-    return (
-        f"The {kernel} of {name} has {prod(shape):,} weights of shape {shape}: with "
-        f"gradient and Adam's two slots {taken} in {dtype}{_of_machine(memory)}."
-    )
-
-
-def _remedy(geometry: Geometry, dtype: str, limit: int) -> str:
-    halo, taken = fitting_halo(geometry, dtype, limit)
-    if halo is not None:
-        return (
-            "To keep only the weights near each receptive field, use `halo=`: the largest "
-            f"within {_gigabytes(limit)} is halo={halo}, with {_gigabytes(taken)}."
-        )
-    return (
-        f"Even `halo=0` would take {_gigabytes(taken)}, more than {_gigabytes(limit)}: "
-        "shrink the input first (pooling or strides), use fewer filters or larger "
-        "`strides`."
-    )
-
-
-def fitting_halo(geometry: Geometry, dtype: str, limit: int) -> tuple[int | None, int]:
-    """The largest halo whose training takes at most `limit` bytes, and its bytes.
-
-    Returns:
-        `(None, bytes)` of `halo=0` if even that takes more.
-    """
-    fitting, taken = None, 0
-    for halo in range(max(geometry.input_grid) + 1):
-        this = _training_bytes(replace(geometry, halo=halo), dtype)
-        if this > limit:
-            return fitting, taken if fitting is not None else this
-        fitting, taken = halo, this
-    return fitting, taken
 
 
 def _is_spread_over_devices() -> bool:

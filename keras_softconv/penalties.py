@@ -1,6 +1,7 @@
 """What the regularizers say of the deviations of one kernel."""
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from keras import ops
@@ -38,24 +39,25 @@ def kernel_penalties(
         Two float32 scalars, without strengths.
     """
     factors = [l1_l2_factors(r) for r in (tie_regularizer, off_template_regularizer)]
-    penalties = [ops.zeros((), "float32")] * 2
+    ties, off_templates = [], []
     for power, row_sums in enumerate((absolute_row_sums, square_row_sums)):
         tie, off_template = (pair[power] if pair else 0.0 for pair in factors)
         if off_template:
             sums = weight_sharing.partition_sums(row_sums, deviations)
-            penalties = [
-                penalties[0] + tie * sums[0],
-                penalties[1] + off_template * sums[1],
-            ]
+            off_templates.append(off_template * sums[1])
+            ties += [tie * sums[0]] if tie else []
         elif tie:
-            template_sum = weight_sharing.template_sum(row_sums, deviations)
-            penalties[0] = penalties[0] + tie * template_sum
+            ties.append(tie * weight_sharing.template_sum(row_sums, deviations))
     if factors[0] is None:
-        penalties[0] = penalty(tie_regularizer, weight_sharing.template(deviations))
+        ties.append(penalty(tie_regularizer, weight_sharing.template(deviations)))
     if factors[1] is None:
         off_template = weight_sharing.off_template(deviations)
-        penalties[1] = penalty(off_template_regularizer, off_template)
-    return penalties[0], penalties[1]
+        off_templates.append(penalty(off_template_regularizer, off_template))
+    return _sum(ties), _sum(off_templates)
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    return reduce(ops.add, terms) if terms else ops.zeros((), "float32")
 
 
 def penalty(regularizer: Callable | None, deviations: Tensor) -> Tensor:

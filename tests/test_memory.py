@@ -81,6 +81,15 @@ def test_more_than_a_quarter_is_built_with_a_warning(monkeypatch):
     SoftConv2D(2, 3, padding="same", dtype="float16").build((None, 10, 10, 1))
 
 
+def test_weights_that_are_not_trained_take_less(monkeypatch):
+    machine_of(monkeypatch, 0.0002)
+    frozen = {"padding": "same", "trainable": False, "name": "soft"}
+    with pytest.warns(UserWarning, match=r"\(10, 10, 1, 10, 10, 2\): 8e-05 GB in float32"):
+        SoftConv2D(2, 3, **frozen).build((None, 10, 10, 1))
+    with pytest.raises(ValueError, match=r"Adam's two slots 0.00032 GB"):
+        SoftConv2D(2, 3, **frozen | {"trainable": True}).build((None, 10, 10, 1))
+
+
 def test_weights_spread_over_devices_are_not_refused(monkeypatch):
     machine_of(monkeypatch, 0.0001)
     over_devices = object.__new__(keras.distribution.ModelParallel)

@@ -12,7 +12,7 @@ from keras_softconv import arguments
 from keras_softconv.arguments import Shape
 from keras_softconv.geometry import Geometry
 from keras_softconv.initializers import initial_deviations
-from keras_softconv.memory import check_dense_form_fits, check_training_fits
+from keras_softconv.memory import Demand, check_dense_form_fits, check_fits
 from keras_softconv.penalties import kernel_penalties, penalty
 from keras_softconv.weight_sharing import DenseWeightSharing, weight_sharing_of
 
@@ -95,7 +95,7 @@ class BaseSoftConv(keras.layers.Layer):
 
     def build(self, input_shape: Shape) -> None:
         geometry = self._geometry(input_shape)
-        check_training_fits(self._title, geometry, self.variable_dtype)
+        check_fits(Demand(self._title, geometry, self.variable_dtype, self.trainable))
         self.weight_sharing = weight_sharing_of(geometry)
         self.shared_kernel = self._add_weight(
             "shared_kernel",
