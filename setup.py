@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
@@ -27,7 +27,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    packages=["keras_softconv", "keras_softconv.layers"],
+    packages=find_packages(include=["keras_softconv*"]),
     package_data={"keras_softconv": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=["keras>=3.14", "tensorflow>=2.21", "tensorboard>=2.21"],

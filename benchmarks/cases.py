@@ -3,6 +3,7 @@
 Nothing here needs Keras, so that the coordinator and both Keras versions can share it.
 """
 
+import os
 from dataclasses import dataclass
 
 DENSE = "Dense"
@@ -16,6 +17,10 @@ LOCAL = {number: f"LocallyConnected2D {number}" for number in (1, 2, 3)}
 
 OF_KERAS2 = (CONV_KERAS2, *LOCAL.values())
 LARGEST = 40_000_000
+
+# Two cores, fewer where there are fewer, all where a process cannot be confined.
+CAN_CONFINE = hasattr(os, "sched_getaffinity")
+CORES = min(2, len(os.sched_getaffinity(0))) if CAN_CONFINE else os.cpu_count()
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ class Case:
     def is_covered_by(self, halo: int) -> bool:
         """Whether every output sees every input, so that the storage is dense."""
         before = (self.kernel_size - 1) // 2 if self.padding == "same" else 0
-        return halo >= self.side - self.kernel_size + before
+        to_last_input = self.side - self.kernel_size + before
+        to_first_input = self.output_side - 1 - before
+        return halo >= max(to_last_input, to_first_input)
 
     def __str__(self) -> str:
         return (
@@ -66,7 +73,7 @@ class Setting:
 
     backend: str = "tensorflow"
     jit_compile: bool = False
-    cores: int = 2
+    cores: int = CORES
 
     def __str__(self) -> str:
         compiler = " with XLA" if self.jit_compile and self.backend == "tensorflow" else ""

@@ -11,13 +11,25 @@ import first_steps
 import memory
 import scaling
 import steps
-from cases import CONV, DENSE, DENSE_L2, HALOS, LOCAL, NAIVE, SOFT, Case, Entry, Setting
+from cases import (
+    CONV,
+    CORES,
+    DENSE,
+    DENSE_L2,
+    HALOS,
+    LOCAL,
+    NAIVE,
+    SOFT,
+    Case,
+    Entry,
+    Setting,
+)
 from laboratory import Contest
 from reports import LEFT_OUT, short, step_ratio, table
 
 ON_TENSORFLOW = [
     Setting(jit_compile=jit_compile, cores=cores)
-    for cores in (2, 1)
+    for cores in dict.fromkeys((CORES, 1))
     for jit_compile in (False, True)
 ]
 

@@ -3,14 +3,15 @@
     python benchmarks/first_steps.py [--quick]
 
 The first step of a fresh model traces and compiles it. The models are made, take their
-steps and are dropped in turn, in a process that has compiled others before.
+steps and are dropped in turn, in a process that has compiled others before. It ends
+with the group of layers that are compared.
 """
 
 from dataclasses import dataclass, field
 from statistics import median
 
 from cases import CONV, DENSE, DENSE_L2, HALOS, LOCAL, NAIVE, SOFT, Case, Entry, Setting
-from laboratory import Laboratory, WorkerError, drop, entries_of, make, run
+from laboratory import Laboratory, WorkerError, entries_of, make, run
 from reports import LEFT_OUT, print_section, short, table
 from steps import AGAINST_DENSE, AGAINST_LOCAL
 
@@ -51,6 +52,7 @@ def measure(laboratory: Laboratory, quick: bool = False) -> list[Start]:
         for _ in range(3):
             for start in group:
                 _try_to_start(laboratory, start)
+        laboratory.end_workers()
         starts += group
     return starts
 
@@ -62,23 +64,28 @@ def _try_to_start(laboratory: Laboratory, start: Start) -> None:
         _start(laboratory, start)
     except WorkerError as error:
         start.problem = str(error)
-    drop(laboratory, start.setting, [start.entry])
 
 
 def _start(laboratory: Laboratory, start: Start) -> None:
     setting, entry = start.setting, start.entry
     start.first.append(make(laboratory, setting, entry))
+    worker = laboratory.worker(setting, entry.contender)
     start.later.append(run(laboratory, setting, entry, LATER_STEPS) / LATER_STEPS)
     plain = setting.backend == "tensorflow" and not setting.jit_compile
     if plain and entry.contender in ON_DENSE and start.graph is None:
-        worker = laboratory.worker(setting, entry.contender)
         start.graph = worker.ask("export", name=str(entry))
+    worker.ask("drop", name=str(entry))
 
 
 def render(starts: list[Start]) -> str:
     header = ["layer", "setting", "contender", "first step, s", "least to most, s"]
     header += ["later step, s", "SavedModel graph, MB"]
-    return table(header, map(_row, starts))
+    problems = [
+        f"- {start.entry.contender}, {start.entry.case}, {start.setting}: {start.problem}"
+        for start in starts
+        if start.problem is not None
+    ]
+    return "\n".join([table(header, map(_row, starts)), *problems])
 
 
 def _row(start: Start) -> list[str]:

@@ -12,7 +12,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Self
 
-from cases import OF_KERAS2, Case, Entry, Setting
+from cases import CAN_CONFINE, CORES, OF_KERAS2, Case, Entry, Setting
 
 HERE = Path(__file__).parent
 KERAS2 = Path(sys.prefix) / "keras2" / "bin" / "python"  # where `make bench` puts it
@@ -53,7 +53,7 @@ class WorkerProcess:
             raise WorkerError(self._last_words())
         answer = json.loads(line)
         if "error" in answer:
-            raise WorkerError(answer["error"].strip().splitlines()[0])
+            raise WorkerError(answer["error"])
         return answer["value"]
 
     def _last_words(self) -> str:
@@ -77,7 +77,6 @@ class Laboratory:
 
     def __init__(self, keras2: Path = KERAS2) -> None:
         self.keras2 = keras2
-        self.cores = len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count()
         self.versions: dict[str, str] = {}
         self._workers: dict[tuple[str, str, int], WorkerProcess] = {}
 
@@ -85,8 +84,13 @@ class Laboratory:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.end_workers()
+
+    def end_workers(self) -> None:
+        """Free what their models held: TensorFlow keeps some of it until the end."""
         for worker in self._workers.values():
             worker.close()
+        self._workers.clear()
 
     def has(self, entry: Entry, setting: Setting) -> bool:
         """Whether what the entry needs is installed, and the cores are there."""
@@ -95,7 +99,7 @@ class Laboratory:
         return self.has_setting(setting)
 
     def has_setting(self, setting: Setting) -> bool:
-        if setting.cores > self.cores or (setting.cores < self.cores and not _HAS_AFFINITY):
+        if setting.cores != CORES and (setting.cores > CORES or not CAN_CONFINE):
             return False
         return importlib.util.find_spec(setting.backend) is not None
 
@@ -135,9 +139,6 @@ class Laboratory:
         self.versions.update(versions)
 
 
-_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
-
-
 @dataclass
 class Contest:
     """Seconds of each entry's first step, and of a later step in every round."""
@@ -164,8 +165,8 @@ def hold_contest(
 ) -> Contest:
     """Let the entries take turns, a few steps at a time.
 
-    All entries of a version of Keras live in one process. One that fails is noted and
-    left out of the rest.
+    All entries of a version of Keras live in one process, which ends with the contest.
+    An entry that fails is noted and left out of the rest.
     """
     contest = Contest(setting)
     counts = {}
@@ -173,14 +174,19 @@ def hold_contest(
         try:
             contest.first_steps[entry] = make(laboratory, setting, entry)
             counts[entry] = _count_steps(laboratory, setting, entry, effort)
+            contest.steps[entry] = []
         except WorkerError as error:
             contest.problems[entry] = str(error)
-    rounds = [
-        {entry: run(laboratory, setting, entry, n) / n for entry, n in counts.items()}
-        for _ in range(effort.rounds)
-    ]
-    contest.steps = {entry: [seconds[entry] for seconds in rounds] for entry in counts}
-    drop(laboratory, setting, entries)
+    for _ in range(effort.rounds):
+        for entry in list(contest.steps):
+            try:
+                seconds = run(laboratory, setting, entry, counts[entry])
+            except WorkerError as error:
+                contest.problems[entry] = str(error)
+                del contest.steps[entry]
+            else:
+                contest.steps[entry].append(seconds / counts[entry])
+    laboratory.end_workers()
     return contest
 
 
@@ -215,16 +221,6 @@ def run(laboratory: Laboratory, setting: Setting, entry: Entry, steps: int) -> f
     """Seconds of so many consecutive steps."""
     worker = laboratory.worker(setting, entry.contender)
     return worker.ask("run", name=str(entry), steps=steps)
-
-
-def drop(laboratory: Laboratory, setting: Setting, entries: Sequence[Entry]) -> None:
-    """Free what the models held."""
-    names: dict[WorkerProcess, list[str]] = {}
-    for entry in entries:
-        worker = laboratory.worker(setting, entry.contender)
-        names.setdefault(worker, []).append(str(entry))
-    for worker, dropped in names.items():
-        worker.ask("drop", names=dropped)
 
 
 def entries_of(

@@ -39,6 +39,7 @@ class Peak:
     entry: Entry
     total: float | None = None
     added: float | None = None
+    problem: str = ""
 
 
 def measure(laboratory: Laboratory, quick: bool = False) -> list[Peak]:
@@ -48,17 +49,17 @@ def measure(laboratory: Laboratory, quick: bool = False) -> list[Peak]:
         for setting, case, contenders in (QUICK_GRID if quick else GRID)
         for entry in entries_of(laboratory, setting, contenders, case, however_large=True)
     ]
-    # Two at a time: unlike seconds, megabytes do not mind the company.
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda pair: _median_peak(laboratory, *pair), entries))
+    return [_median_peak(laboratory, *pair) for pair in entries]
 
 
 def _median_peak(laboratory: Laboratory, setting: Setting, entry: Entry) -> Peak:
     count = PROCESSES if entry.case == AGAINST_DENSE else 1
-    peaks = [_peak(laboratory, setting, entry) for _ in range(count)]
+    # At once: unlike seconds, megabytes do not mind the company.
+    with ThreadPoolExecutor(count) as pool:
+        peaks = list(pool.map(lambda _: _peak(laboratory, setting, entry), range(count)))
     measured = [peak for peak in peaks if peak.added is not None]
     if len(measured) < count:
-        return Peak(setting, entry)
+        return next(peak for peak in peaks if peak.added is None)
     return sorted(measured, key=lambda peak: peak.added)[count // 2]
 
 
@@ -69,8 +70,8 @@ def _peak(laboratory: Laboratory, setting: Setting, entry: Entry) -> Peak:
         worker.ask("make", **request_to_make(setting, entry))
         worker.ask("run", name=str(entry), steps=STEPS)
         after = worker.ask("peak")
-    except WorkerError:
-        return Peak(setting, entry)
+    except WorkerError as error:
+        return Peak(setting, entry, problem=str(error))
     finally:
         worker.close()
     return Peak(setting, entry, after, after - before)
@@ -93,7 +94,7 @@ def render(peaks: list[Peak]) -> str:
 def _row(peak: Peak, peaks: list[Peak]) -> list[str]:
     names = [str(peak.entry.case), str(peak.setting), peak.entry.contender]
     if peak.total is None:
-        return [*names, *["failed"] * 3]
+        return [*names, f"failed: {peak.problem[:80]}", *["failed"] * 2]
     ratio = added_ratio(peaks, peak.setting, peak.entry, DENSE)
     ratio_cell = LEFT_OUT if ratio is None else short(ratio)
     return [*names, f"{peak.added:.0f}", ratio_cell, f"{peak.total:.0f}"]

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def step_ratio(contest: Contest, entry: Entry, reference: Entry) -> Ratio | None
 
 def ratio_cell(contest: Contest, entry: Entry, reference: Entry) -> str:
     """The ratio of two steps as it stands in a table."""
-    if entry in contest.problems:
+    if entry in contest.problems or reference in contest.problems:
         return "failed"
     found = step_ratio(contest, entry, reference)
     return LEFT_OUT if found is None else str(found)
@@ -61,7 +62,7 @@ def milliseconds_cell(contest: Contest, entry: Entry) -> str:
 
 
 def short(number: float) -> str:
-    """Three significant digits without an exponent."""
+    """Two or three significant digits, no more than three decimals, no exponent."""
     for digits, limit in ((3, 0.1), (2, 10), (1, 100)):
         if abs(number) < limit:
             return f"{number:.{digits}f}"
@@ -76,7 +77,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def problem_notes(contests: Iterable[Contest]) -> str:
     """Why entries failed, below a table."""
     notes = {
-        f"- {entry.contender}, {contest.setting}: {problem[:160]}"
+        f"- {entry.contender}, {entry.case}, {contest.setting}: {problem[:160]}"
         for contest in contests
         for entry, problem in contest.problems.items()
     }
@@ -88,7 +89,7 @@ def circumstances(laboratory: Laboratory) -> str:
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     versions = ", ".join(f"{name} {number}" for name, number in laboratory.versions.items())
-    return f"*{date}; {_processor()}, {laboratory.cores} cores; {system}; {versions}.*"
+    return f"*{date}; {_processor()}, {os.cpu_count()} cores; {system}; {versions}.*"
 
 
 def _processor() -> str:

@@ -61,17 +61,20 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", help="write nothing")
     options = parser.parse_args()
     _warn_if_busy()
-    texts, found, where = {}, {}, ""
+    found, where = {}, ""
+    writes = not (options.quick or options.print)
     for name, script in SCRIPTS.items():
-        found[name], circumstances_now, texts[name] = run(
-            name, script, options.keras2, options.quick
-        )
-        where = where or circumstances_now  # the steps need everything installed
-    findings = claims.Findings(*(found[name] for name in list(SCRIPTS)[:4]))
-    texts["claims"] = f"{where}\n\n{claims.render(findings)}"
-    print(f"## claims\n\n{texts['claims']}")
-    if not (options.quick or options.print):
-        write(options.document, texts)
+        found[name], where_now, text = run(name, script, options.keras2, options.quick)
+        where = where or where_now  # the steps need everything installed
+        if writes:
+            write(options.document, name, text)
+    findings = claims.Findings(
+        **{name: found[name] for name in ("steps", "first_steps", "memory", "scaling")}
+    )
+    text = f"{where}\n\n{claims.render(findings)}"
+    print(f"## claims\n\n{text}")
+    if writes:
+        write(options.document, "claims", text)
         scaling.draw(found["scaling"], options.document.parent / "scaling.png")
 
 
@@ -85,12 +88,10 @@ def _warn_if_busy() -> None:
         )
 
 
-def write(path: Path, texts: dict[str, str]) -> None:
-    """Put all tables into the document, or none if a marker is missing."""
+def write(path: Path, name: str, text: str) -> None:
+    """Put one section's tables into the document."""
     document = path.read_text(encoding="utf-8")
-    for name, text in texts.items():
-        document = replace_between_markers(document, name, text)
-    path.write_text(document, encoding="utf-8")
+    path.write_text(replace_between_markers(document, name, text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -126,13 +126,17 @@ def draw(contests: list[Contest], path: Path) -> None:
 
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="tight")
     for panel, along in zip(panels, ("image", "window"), strict=True):
+        ticks = set()
         for curve in curves(contests[0]):
             if curve.along == along and curve.exponent is not None:
                 sides, seconds = zip(*curve.points, strict=True)
                 label = f"{curve.name}: side^{curve.exponent:.2f}"
                 panel.loglog(sides, [1e3 * s for s in seconds], "o-", label=label)
+                ticks.update(sides)
+        panel.set_xticks(sorted(ticks), [str(side) for side in sorted(ticks)])
+        panel.minorticks_off()
         panel.set_xlabel(f"side of the {along}, pixels")
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, loc="upper left")
     panels[0].set_ylabel("training step, ms")
     figure.suptitle(f"{CHANNELS} to {FILTERS} channels, batch 32, {contests[0].setting}")
     figure.savefig(path, dpi=120)

@@ -108,7 +108,7 @@ def _table(
             ),
         ]
         for case, contest in pairs
-        if Entry(base, case) in contest.steps
+        if Entry(base, case) in contest.steps or Entry(base, case) in contest.problems
     ]
     return table(header, rows)
 

@@ -80,7 +80,7 @@ class Worker:
         conv = CONV if CONV in self._contenders else CONV_KERAS2
         tiny = asdict(Case(4, 1, 1, padding="valid", batch=2))
         self.make("warm-up", conv, tiny, jit_compile=False)
-        self.drop(["warm-up"])
+        self.drop("warm-up")
 
     def versions(self) -> dict[str, str]:
         import keras
@@ -116,12 +116,11 @@ class Worker:
             self._training[name].model.export(folder, verbose=False)
             return (Path(folder) / "saved_model.pb").stat().st_size / 1e6
 
-    def drop(self, names: list[str]) -> None:
-        """Forget models, if there are any of these names."""
+    def drop(self, name: str) -> None:
+        """Forget a model; TensorFlow keeps its memory until the process ends."""
         import keras
 
-        for name in names:
-            self._training.pop(name, None)
+        del self._training[name]
         keras.backend.clear_session()
         gc.collect()
 
@@ -168,7 +167,13 @@ def _answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"value": getattr(worker, request.pop("do"))(**request)}
     except Exception as error:  # the coordinator decides what a failure means
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": f"{type(error).__name__}: {_gist(error)}"}
+
+
+def _gist(error: Exception) -> str:
+    """The line of a message that says most; TensorFlow's first says nothing."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and line[-1] != ":"), "")
 
 
 def main() -> None:

@@ -169,9 +169,8 @@ def check_input_shape(layer: Any, shape: Any, expected: Shape) -> None:
         "Give one batch of inputs with these axes, none of them empty; a missing "
         "channel axis is added by `inputs[..., None]`."
         if None in expected[1:]
-        else "It holds a weight for every pair of input and output, so it takes inputs "
-        "of the one size that it was built for: change their size or channels, or make "
-        "a new layer."
+        else "It holds weights for every position, so it takes inputs of the one size "
+        "that it was built for: change their size or channels, or make a new layer."
     )
     found = tuple(shape) if _is_sequence(shape) else shape
     raise ValueError(
@@ -186,7 +185,7 @@ def check_defined(layer: Any, input_shape: Shape) -> None:
     if None in input_shape[1:]:
         raise ValueError(
             "The spatial dimensions and channels of the inputs to a "
-            f"{type(layer).__name__} layer should be fully-defined, because it holds a "
-            "weight for every pair of input and output, but layer received the inputs "
+            f"{type(layer).__name__} layer should be fully-defined, because it holds "
+            "weights for every position, but layer received the inputs "
             f"shape {input_shape}. Give the sizes, as in `keras.Input((28, 28, 1))`."
         )

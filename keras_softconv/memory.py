@@ -1,7 +1,6 @@
 """Whether a layer fits into the machine, asked before anything is allocated."""
 
 import os
-import sys
 import warnings
 from dataclasses import dataclass, replace
 from math import prod
@@ -63,7 +62,12 @@ class Demand:
         copies = TRAINING_COPIES if self.trainable else 1
         return copies * SIZES.get(self.dtype, 4) * prod(self.geometry.deviations_shape)
 
-    def with_halo(self, halo: int) -> "Demand":
+    @property
+    def has_numbered_entries(self) -> bool:
+        """Whether 32-bit integers number the entries, as dense storage asks for."""
+        return prod(self.geometry.kernel_shape) <= MAX_KERNEL_SIZE
+
+    def with_halo(self, halo: int | None) -> "Demand":
         return replace(self, geometry=replace(self.geometry, halo=halo))
 
     def __str__(self) -> str:
@@ -77,8 +81,12 @@ class Demand:
         )
 
 
-def check_fits(demand: Demand) -> None:
+def check_fits(demand: Demand, may_refuse: bool = True) -> None:
     """Raise or warn, with numbers, if a layer is to take too much memory.
+
+    Args:
+        demand: what it takes.
+        may_refuse: if False, only warn; a saved model may be loaded to predict only.
 
     Raises:
         ValueError: if it takes more than the machine's memory, or has a dense kernel of
@@ -86,25 +94,30 @@ def check_fits(demand: Demand) -> None:
 
     Warns:
         UserWarning: if it takes more than a quarter of it, or if it takes more than all
-            of it but is to be spread over devices by `keras.distribution.ModelParallel`.
+            of it but may not be refused or is to be spread over devices by
+            `keras.distribution.ModelParallel`.
     """
-    memory, geometry = machine_memory(), demand.geometry
+    memory = machine_memory()
     message = f"{demand}{_of_machine(memory)}."
-    if geometry.windows is None and prod(geometry.kernel_shape) > MAX_KERNEL_SIZE:
-        limit = min(memory or sys.maxsize, TRAINING_COPIES * 4 * MAX_KERNEL_SIZE)
+    if demand.geometry.windows is None and not demand.has_numbered_entries:
+        limit = memory or TRAINING_COPIES * 4 * MAX_KERNEL_SIZE
         raise ValueError(
             f"{message} A dense kernel may have at most {MAX_KERNEL_SIZE:,} weights. "
             f"{_remedy(demand, limit)}"
         )
     if memory is None or demand.bytes <= memory / 4:
         return
-    if demand.bytes > memory and not _is_spread_over_devices():
+    if demand.bytes > memory and may_refuse and not _is_spread_over_devices():
         raise ValueError(f"{message} {_remedy(demand, memory)}")
     warnings.warn(f"{message} {_remedy(demand, memory // 4)}", stacklevel=2)
 
 
 def fitting_halo(demand: Demand, limit: int) -> int | None:
-    """The largest halo that takes at most `limit` bytes; None if not even 0 does."""
+    """The largest halo that takes at most `limit` bytes, and less than the dense kernel.
+
+    None if not even 0 does.
+    """
+    limit = min(limit, demand.with_halo(None).bytes - 1)
     fitting = None
     for halo in range(max(demand.geometry.input_grid) + 1):
         if demand.with_halo(halo).bytes > limit:
@@ -114,6 +127,12 @@ def fitting_halo(demand: Demand, limit: int) -> int | None:
 
 
 def _remedy(demand: Demand, limit: int) -> str:
+    dense, has_halo = demand.with_halo(None), demand.geometry.windows is not None
+    if has_halo and dense.bytes <= limit and dense.has_numbered_entries:
+        return (
+            "A halo that large stores more than the dense kernel, which would take "
+            f"{_gigabytes(dense.bytes)}: leave `halo` out."
+        )
     halo = fitting_halo(demand, limit)
     taken = _gigabytes(demand.with_halo(halo or 0).bytes)
     if halo is not None:
@@ -135,8 +154,8 @@ def check_dense_form_fits(name: str, geometry: Geometry) -> None:
             f"The dense form of the kernel of {name} cannot be held: its shape "
             f"{geometry.kernel_shape} has {size:,} entries, {_gigabytes(4 * size)} in "
             f"float32{_of_machine(memory)}. Expected at most {MAX_KERNEL_SIZE:,} entries "
-            "that fit. Look at `layer.deviations`, which holds only the weights within "
-            f"halo={geometry.halo} of each receptive field, and `layer.shared_kernel`."
+            "that fit. Look at `layer.deviations` and `layer.shared_kernel`, of which it "
+            "would be made."
         )
 
 
@@ -150,4 +169,4 @@ def _of_machine(memory: int | None) -> str:
 
 
 def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:,.2g} GB" if size < 1e10 else f"{size / 1e9:,.0f} GB"
+    return f"{size / 1e9:,.3g} GB" if size < 1e11 else f"{size / 1e9:,.0f} GB"

@@ -37,6 +37,8 @@ CASES_2D = {
                                      "padding": "circular"}),
     "explicit": ((4, 5), 2, 2, {"kernel_size": 3, "padding": ((2, 0), 1)}),
     # Windows that lie wholly in the padding: outputs without a template.
+    "no_member_at_all": ((1, 3), 1, 2, {"kernel_size": 1, "strides": 2,
+                                        "padding": ((1, 0), 0)}),
     "explicit_past_kernel": ((3, 3), 1, 2, {"kernel_size": 2, "padding": (5, (0, 4)),
                                             "strides": 2}),
 }  # fmt: skip

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 PACKAGE = Path(__file__).parents[1] / "keras_softconv"
 FLOORS = [
@@ -54,6 +55,14 @@ def test_every_module_has_a_floor_and_this_test_can_fail():
     assert modules - {"py"} == set(FLOOR)
     assert upward("geometry", "from keras_softconv.layers import SoftConv2D") == {"layers"}
     assert upward("layers", "from keras_softconv import callbacks") == {"callbacks"}
+
+
+def test_setup_installs_every_folder_of_the_package():
+    folders = {path.parent for path in PACKAGE.rglob("__init__.py")}
+    names = {".".join(f.relative_to(PACKAGE.parent).parts) for f in folders}
+    assert set(find_packages(str(PACKAGE.parent), include=["keras_softconv*"])) == names
+    source = (PACKAGE.parent / "setup.py").read_text()
+    assert 'find_packages(include=["keras_softconv*"])' in source
 
 
 def test_geometry_knows_neither_keras_nor_tensors():

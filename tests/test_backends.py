@@ -28,6 +28,10 @@ history = model.fit(
     [x, x], np.zeros((8, 5, 4, 4)), epochs=3, verbose=0, callbacks=[monitor]
 ).history
 means = keras.ops.convert_to_numpy(layer.family_means())
+# A convolution whose every window lies in the padding.
+empty = SoftConv2D(2, 1, strides=2, padding=((1, 0), 0), deviation_initializer="ones")
+empty(np.ones((1, 1, 3, 1), "float32"))
+assert [float(loss) for loss in empty.losses] == [0.0, np.float32(0.012)]
 print([float(np.sum(means)), *(value for values in history.values() for value in values)])
 """
 

@@ -11,6 +11,7 @@ from soft_models import random_layer, soft_model
 
 from keras_softconv import SoftConv2D
 from keras_softconv.callbacks import StructureMonitor
+from keras_softconv.weight_sharing import HaloWeightSharing
 
 
 def trained(images, epochs=3, jit_compile=False, **arguments) -> keras.Model:
@@ -33,6 +34,22 @@ def test_a_halo_larger_than_the_image_is_the_dense_layer(name, rng):
     np.testing.assert_array_equal(to_numpy(same.kernel), to_numpy(layer.kernel))
     for name, value in layer.penalties().items():
         assert float(same.penalties()[name]) == float(value)
+
+
+@pytest.mark.parametrize("padding", ["same", "circular", ((0, 2), 1)])
+def test_a_halo_that_reaches_all_along_one_axis_only(padding, rng):
+    case = ((3, 9), 2, 2, {"kernel_size": 2, "strides": (1, 2), "padding": padding})
+    layer = random_layer(case, rng, halo=2)
+    assert isinstance(layer.weight_sharing, HaloWeightSharing)
+    kernel = to_numpy(layer.kernel)
+    np.testing.assert_array_equal(kernel != 0, within_halo(case, 2))
+    rows, columns = layer.weight_sharing.geometry.windows
+    assert (rows[0] >= 0).sum() >= 3 * 2
+    assert (columns[0] < 0).any() or padding == "circular"
+    x = rng.normal(size=(3, 3, 9, 2)).astype("float32")
+    expected = x.reshape(3, -1) @ kernel.reshape(54, -1) + to_numpy(layer.bias).ravel()
+    np.testing.assert_allclose(to_numpy(layer(x)).reshape(3, -1), expected, rtol=1e-4,
+                               atol=1e-5)  # fmt: skip
 
 
 def test_a_halo_larger_than_the_image_trains_as_the_dense_layer_does(images):

@@ -113,11 +113,11 @@ def test_gradients_agree_with_finite_differences(name, halo, pair, rng):
         if weight_name == "deviations":
             entries = np.flatnonzero(kept)
         for entry in rng.choice(entries, min(entries.size, 40), replace=False):
-            kept, sides = flat[entry], []
+            value, sides = flat[entry], []
             for step in (1e-4, -1e-4):
-                flat[entry] = kept + step
+                flat[entry] = value + step
                 sides.append(sum(expected_penalties(case, pair, weights).values()))
-            flat[entry] = kept
+            flat[entry] = value
             slope = (sides[0] - sides[1]) / 2e-4
             np.testing.assert_allclose(gradient[entry], slope, rtol=1e-4, atol=1e-5)
 

@@ -89,13 +89,15 @@ class BaseSoftConv(keras.layers.Layer):
         self.off_template_strength = None
         # Within a namespace, where Keras does not track the tensors as its own.
         self._registered = SimpleNamespace(losses=[])
+        self._is_restored = False
 
         arguments.check_strides_and_dilation(self.strides, self.dilation_rate)
         arguments.check_penalty_registration(penalty_registration)
 
     def build(self, input_shape: Shape) -> None:
         geometry = self._geometry(input_shape)
-        check_fits(Demand(self._title, geometry, self.variable_dtype, self.trainable))
+        demand = Demand(self._title, geometry, self.variable_dtype, self.trainable)
+        check_fits(demand, may_refuse=not self._is_restored)
         self.weight_sharing = weight_sharing_of(geometry)
         self.shared_kernel = self._add_weight(
             "shared_kernel",
@@ -322,6 +324,10 @@ class BaseSoftConv(keras.layers.Layer):
         return f"{type(self).__name__} '{self.name}'"
 
     # Keras's own questions.
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        self._is_restored = True  # by `load_model`, perhaps to predict only
+        super().build_from_config(config)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         geometry = self._geometry(input_shape)

@@ -108,8 +108,8 @@ class DenseWeightSharing(WeightSharing):
         rows = self._kernel_rows()
         members = ops.take(sums, rows)
         off_template = ops.scatter_update(sums, rows[:, None], ops.zeros_like(members))
-        blocks = prod(self.geometry.input_grid)
-        return self._members_total(members), total(ops.reshape(off_template, (blocks, -1)))
+        off_template = ops.reshape(off_template, (prod(self.geometry.input_grid), -1))
+        return self._members_total(members), total(off_template, self.row_length)
 
     def template_sum(
         self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
@@ -118,7 +118,8 @@ class DenseWeightSharing(WeightSharing):
         return self._members_total(row_sums(self.members(deviations)))
 
     def _members_total(self, terms: Tensor) -> Tensor:
-        return total(ops.reshape(terms, (self._taps[0].size, -1)))
+        blocks = max(self._taps[0].size, 1)  # no member, no join
+        return total(ops.reshape(terms, (blocks, -1)), self.row_length)
 
     def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
         # As a convolution plus a matrix product: adding E(S) to D first would copy the

@@ -121,7 +121,7 @@ class HaloWeightSharing(WeightSharing):
     ) -> tuple[Tensor, Tensor]:
         sums = self._without_void(row_sums(self._as_windows(deviations)))
         # Over the positions first: what is left to divide is one window.
-        sums = totals(sums)
+        sums = totals(sums, self.row_length)
         is_template = self._is_template_row()
         return (
             ops.sum(ops.where(is_template, sums, 0)),
@@ -158,10 +158,9 @@ class HaloWeightSharing(WeightSharing):
         position = ops.arange(self._positions, dtype="int32")[:, None]
         slot_inputs = ops.reshape(self._slot_inputs(), (self._positions, -1))
         rows = slot_inputs * self._positions + position  # [positions, slots]
-        kernel = ops.zeros((prod(self._zeros_grid) * self._positions, blocks.shape[1]))
-        kernel = ops.scatter_update(
-            ops.cast(kernel, blocks.dtype), ops.reshape(rows, (-1, 1)), blocks
-        )
+        shape = (prod(self._zeros_grid) * self._positions, blocks.shape[1])
+        kernel = ops.zeros(shape, blocks.dtype)
+        kernel = ops.scatter_update(kernel, ops.reshape(rows, (-1, 1)), blocks)
         shape = (*self._zeros_grid, self._positions, geometry.in_channels, geometry.filters)
         kernel = ops.reshape(kernel, shape)
         kernel = kernel[tuple(slice(size) for size in geometry.input_grid)]
