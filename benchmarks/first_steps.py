@@ -26,7 +26,7 @@ GRID = [
     (Setting("torch"), LARGE, [DENSE_L2, SOFT]),
     (Setting(), AGAINST_DENSE, ON_DENSE),
     (Setting(), AGAINST_LOCAL, ON_LOCAL),
-    (Setting(jit_compile=True), AGAINST_LOCAL, [CONV, HALOS[0], LOCAL[1]]),
+    (Setting(jit_compile=True), AGAINST_LOCAL, [HALOS[0], LOCAL[1]]),
 ]
 QUICK_GRID = [(Setting(), Case(6, 2, 3, batch=8), [DENSE_L2, SOFT])]
 

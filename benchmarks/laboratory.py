@@ -153,7 +153,7 @@ class Contest:
 class Effort:
     """How long to measure: rounds, and seconds for an entry in each."""
 
-    rounds: int = 9
+    rounds: int = 7
     seconds: float = 0.05
 
 

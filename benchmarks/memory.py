@@ -25,7 +25,7 @@ GRID = [
     (Setting("jax"), AGAINST_DENSE, [DENSE, SOFT]),
     (Setting("torch"), AGAINST_DENSE, [DENSE, SOFT]),
     (Setting(), AGAINST_CONV, [CONV, HALOS[0], HALOS[2]]),
-    (Setting(), LARGE_IMAGES, [CONV, HALOS[1]]),
+    (Setting(), LARGE_IMAGES, [HALOS[1]]),
     (Setting(jit_compile=True), LARGE_IMAGES, [HALOS[1]]),
 ]
 QUICK_GRID = [(Setting(), Case(6, 2, 3, batch=8), [DENSE, SOFT])]

@@ -137,7 +137,8 @@ def standardize_halo(halo: Any) -> int | None:
     if not _is_integer(halo) or halo < 0:
         raise ValueError(
             "The `halo` argument must be None or an integer of at least 0, how many "
-            "input steps around each receptive field have a weight. Received: "
+            "input steps around each receptive field, along every axis alike, have a "
+            "weight. Received: "
             f"halo={halo!r}. Use `halo=0` for none outside it, or leave `halo` out to "
             "keep them all."
         )

@@ -98,18 +98,18 @@ def check_fits(demand: Demand, may_refuse: bool = True) -> None:
             `keras.distribution.ModelParallel`.
     """
     memory = machine_memory()
-    message = f"{demand}{_of_machine(memory)}."
+    message = f"{demand}{_of_machine(memory)}, before any batch."
     if demand.geometry.windows is None and not demand.has_numbered_entries:
-        limit = memory or TRAINING_COPIES * 4 * MAX_KERNEL_SIZE
         raise ValueError(
             f"{message} A dense kernel may have at most {MAX_KERNEL_SIZE:,} weights. "
-            f"{_remedy(demand, limit)}"
+            f"{_remedy(demand, memory or TRAINING_COPIES * 4 * MAX_KERNEL_SIZE)}"
         )
     if memory is None or demand.bytes <= memory / 4:
         return
+    message = f"{message} {_remedy(demand, memory)}"
     if demand.bytes > memory and may_refuse and not _is_spread_over_devices():
-        raise ValueError(f"{message} {_remedy(demand, memory)}")
-    warnings.warn(f"{message} {_remedy(demand, memory // 4)}", stacklevel=2)
+        raise ValueError(message)
+    warnings.warn(message, stacklevel=2)
 
 
 def fitting_halo(demand: Demand, limit: int) -> int | None:
@@ -126,24 +126,31 @@ def fitting_halo(demand: Demand, limit: int) -> int | None:
     return fitting
 
 
-def _remedy(demand: Demand, limit: int) -> str:
-    dense, has_halo = demand.with_halo(None), demand.geometry.windows is not None
-    if has_halo and dense.bytes <= limit and dense.has_numbered_entries:
+def _remedy(demand: Demand, memory: int) -> str:
+    dense = demand.with_halo(None)
+    if demand.bytes > dense.bytes and dense.bytes <= memory and dense.has_numbered_entries:
         return (
             "A halo that large stores more than the dense kernel, which would take "
             f"{_gigabytes(dense.bytes)}: leave `halo` out."
         )
-    halo = fitting_halo(demand, limit)
-    taken = _gigabytes(demand.with_halo(halo or 0).bytes)
-    if halo is not None:
-        return (
-            "To keep only the weights near each receptive field, use `halo=`: the largest "
-            f"within {_gigabytes(limit)} is halo={halo}, with {taken}."
-        )
-    return (
-        f"Even `halo=0` would take {taken}, more than {_gigabytes(limit)}: shrink the "
-        "input first (pooling or strides), use fewer filters or larger `strides`."
-    )
+    shrink = "shrink the input first (pooling or strides), or use fewer filters."
+    largest, roomy = (fitting_halo(demand, limit) for limit in (memory, memory // 4))
+    if largest is None:
+        least = demand.with_halo(0)
+        is_less = least.bytes < demand.bytes
+        even = f"Even {_takes(least)}, would not fit. " if is_less else ""
+        return f"{even}To make it smaller, {shrink}"
+    fits = f"{_takes(demand.with_halo(largest))}, is the largest that fits"
+    if roomy is None:
+        return f"A smaller `halo` stores less: {fits}, but to leave room, {shrink}"
+    if roomy == largest:
+        return f"A smaller `halo` stores less: {fits}."
+    room = f"{_takes(demand.with_halo(roomy))}, leaves room for all else"
+    return f"A smaller `halo` stores less: {room}; {fits}."
+
+
+def _takes(demand: Demand) -> str:
+    return f"`halo={demand.geometry.halo}`, with {_gigabytes(demand.bytes)}"
 
 
 def check_dense_form_fits(name: str, geometry: Geometry) -> None:
@@ -153,9 +160,9 @@ def check_dense_form_fits(name: str, geometry: Geometry) -> None:
         raise ValueError(
             f"The dense form of the kernel of {name} cannot be held: its shape "
             f"{geometry.kernel_shape} has {size:,} entries, {_gigabytes(4 * size)} in "
-            f"float32{_of_machine(memory)}. Expected at most {MAX_KERNEL_SIZE:,} entries "
-            "that fit. Look at `layer.deviations` and `layer.shared_kernel`, of which it "
-            "would be made."
+            f"float32{_of_machine(memory)}. It may have at most {MAX_KERNEL_SIZE:,} "
+            "entries and must fit into memory. Look at `layer.deviations` and "
+            "`layer.shared_kernel`, of which it would be made."
         )
 
 

@@ -1,5 +1,7 @@
 """What a layer takes is told before it is taken."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -36,23 +38,31 @@ def test_memory_of_this_machine(tmp_path, monkeypatch):
 
 def test_too_large_for_the_machine_is_refused_before_allocating(monkeypatch):
     machine_of(monkeypatch, 16)
-    layer = SoftConv2D(16, 3, padding="same", name="soft")
-    # 64 * 64 * 16 inputs, as many outputs: 2 ** 32 weights. With halo=3: a window of
-    # 9 * 9 * 16, 0.085 billion; Adam's copies of float32 are 16 bytes a weight.
+    # 64 * 64 * 16 inputs, 64 * 64 * 7 outputs, 16 bytes for each weight.
     message = (
-        r"The dense kernel of SoftConv2D 'soft' has 4,294,967,296 weights of shape "
-        r"\(64, 64, 16, 64, 64, 16\): with gradient and Adam's two slots 68.7 GB in "
-        r"float32, of the 16 GB of this machine. .* the largest within 16 GB is "
-        r"halo=(\d+), with 14.1 GB"
+        r"The dense kernel of SoftConv2D 'soft' has 1,879,048,192 weights of shape "
+        r"\(64, 64, 16, 64, 64, 7\): with gradient and Adam's two slots 30.1 GB in "
+        r"float32, of the 16 GB of this machine, before any batch. A smaller `halo` "
+        r"stores less: `halo=(\d+)`, with (.*) GB, leaves room for all else; "
+        r"`halo=(\d+)`, with (.*) GB, is the largest that fits."
     )
+    layer = SoftConv2D(7, 3, padding="same", name="soft")
     with pytest.raises(ValueError, match=message) as raised:
         layer.build((None, 64, 64, 16))
     assert not layer.weights
-    halo = int(str(raised.value).split("halo=")[-1].split(",")[0])
-    for steps, fits in ((halo, True), (halo + 1, False)):
-        slots = np.prod(geometry_of(64, 16, 16, steps).deviations_shape)
-        assert (16 * slots <= 16 * GB) == fits
-    SoftConv2D(16, 3, padding="same", halo=0).build((None, 64, 64, 16))
+    numbers = re.search(message, str(raised.value)).groups()
+    for halo, gigabytes, limit in zip(numbers[::2], numbers[1::2], (4, 16), strict=True):
+        for steps, fits in ((int(halo), True), (int(halo) + 1, False)):
+            taken = 16 * np.prod(geometry_of(64, 16, 7, steps).deviations_shape)
+            assert (taken <= limit * GB) == fits
+            assert not fits or float(gigabytes) == pytest.approx(taken / GB, rel=5e-3)
+
+
+def test_the_halo_that_leaves_room_is_built_without_a_warning(monkeypatch):
+    machine_of(monkeypatch, 0.01)
+    with pytest.raises(ValueError, match=r"`halo=2`, with 0.00221 GB, leaves room"):
+        SoftConv2D(2, 3, padding="same").build((None, 30, 30, 1))
+    SoftConv2D(2, 3, padding="same", halo=2).build((None, 30, 30, 1))
 
 
 def test_where_not_even_a_halo_of_zero_fits(monkeypatch):
@@ -61,24 +71,33 @@ def test_where_not_even_a_halo_of_zero_fits(monkeypatch):
     # Windows of 5 * 5 * 8 at 112 * 112 positions of 64 filters; of 3 * 3 * 8 without halo.
     message = (
         r"The halo=1 kernel of SoftConv2D 'soft' has 160,563,200 weights of shape "
-        r"\(112, 112, 200, 64\).* 2.57 GB in float32, of the 0.5 GB of this machine. "
-        r"Even `halo=0` would take 0.925 GB, more than 0.5 GB: shrink the input first"
+        r"\(112, 112, 200, 64\).* 2.57 GB in float32, of the 0.5 GB of this machine.*"
+        r"Even `halo=0`, with 0.925 GB, would not fit. To make it smaller, shrink the"
     )
     with pytest.raises(ValueError, match=message):
         layer.build((None, 112, 112, 8))
+    with pytest.raises(ValueError, match=r"before any batch. To make it smaller, shrink"):
+        SoftConv2D(64, 3, padding="same", halo=0).build((None, 112, 112, 8))
 
 
 def test_more_than_a_quarter_is_built_with_a_warning(monkeypatch):
     machine_of(monkeypatch, 0.001)
     layer = SoftConv2D(2, 3, padding="same", name="soft")
     message = (
-        r"dense kernel of SoftConv2D 'soft' has 20,000 weights.* 0.00032 GB in float32"
+        r"dense kernel of SoftConv2D 'soft' has 20,000 weights.* 0.00032 GB in float32.*"
+        r"`halo=2`, with 0.000157 GB, leaves"
     )
-    with pytest.warns(UserWarning, match=message + r".*halo=2, with 0.000157 GB"):
+    with pytest.warns(UserWarning, match=message):
         layer.build((None, 10, 10, 1))
     assert layer.built
     # Half the bytes, and just below a quarter: no warning.
     SoftConv2D(2, 3, padding="same", dtype="float16").build((None, 10, 10, 1))
+    # Where only the smallest fits, and where none leaves room.
+    with pytest.warns(UserWarning, match=r"less: `halo=3`, .* is the largest that fits\."):
+        SoftConv2D(2, 3, padding="same").build((None, 11, 11, 1))
+    machine_of(monkeypatch, 0.0001)
+    with pytest.raises(ValueError, match=r"`halo=1`, .* fits, but to leave room, shrink"):
+        SoftConv2D(2, 3, padding="same").build((None, 10, 10, 1))
 
 
 def test_weights_that_are_not_trained_take_less(monkeypatch):
@@ -117,7 +136,7 @@ def test_weights_spread_over_devices_are_not_refused(monkeypatch):
 
 def test_a_dense_kernel_beyond_the_index_range_is_refused_on_any_machine(monkeypatch):
     layer = SoftConv2D(64, 3, padding="same")
-    for size, remedy in ((100, "halo=11, with 96.3 GB"), (None, "halo=5, with 26 GB")):
+    for size, remedy in ((100, "halo=11`, with 96.3 GB"), (None, "halo=5`, with 26 GB")):
         message = (
             r"483,385,147,392 weights.* 7,734 GB.* at most 2,147,483,647 weights.*" + remedy
         )

@@ -63,12 +63,15 @@ class SoftConv2D(BaseSoftConv):
             weights into an output and out of an input as fans. Bias deviations start
             at zero.
         halo: None keeps the dense kernel. An int keeps only the weights of inputs within
-            so many steps, along every axis, of an input that the output's receptive
-            field holds, in all channels: 0 is a softly tied locally connected layer.
-            Memory and time then grow with the number of pixels, not with its square.
-            `layer.deviations` has the shape `(new_rows, new_cols, window, filters)`,
-            a window running over its rows, columns and channels; entries that would lie
-            outside the image stay 0. All else is as with the dense kernel.
+            so many steps, along every axis, of a position that a tap of the output's
+            kernel covers, input or padding, in all channels: 0 is a softly tied locally
+            connected layer. Memory and time then grow with the number of pixels, not
+            with its square. `layer.deviations` has the shape
+            `(new_rows, new_cols, window, filters)`, a window running over its rows,
+            columns and channels; entries that would lie outside the image stay 0. All
+            else is as with the dense kernel, but `layer.kernel`, `layer.family_ids()`
+            and `layer.template_mask()` are dense and refused where they cannot fit. A
+            window wider than about half the image stores more than the dense kernel.
         penalty_registration: `"add_loss"` adds the penalties in `call`, once in a
             forward pass however often the layer is called. `"regularizer"` makes them
             weight regularizers instead: the same loss, and the choice for models under
