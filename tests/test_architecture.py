@@ -16,7 +16,7 @@ FLOORS = [
     {"diagnostics"},
     {"callbacks"},
 ]
-FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in sorted(floor)}
 
 
 def imports(source: str) -> set[str]:
