@@ -74,10 +74,13 @@ class Setting:
     backend: str = "tensorflow"
     jit_compile: bool = False
     cores: int = CORES
+    onednn: bool = True  # TensorFlow's own default depends on the processor
 
     def __str__(self) -> str:
         compiler = " with XLA" if self.jit_compile and self.backend == "tensorflow" else ""
-        return f"{self.backend}{compiler}, {self.cores} core{'s' * (self.cores > 1)}"
+        library = "" if self.onednn else " without oneDNN"
+        cores = f"{self.cores} core{'s' * (self.cores > 1)}"
+        return f"{self.backend}{compiler}{library}, {cores}"
 
 
 @dataclass(frozen=True)

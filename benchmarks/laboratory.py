@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Self
@@ -25,17 +25,17 @@ class WorkerError(RuntimeError):
 class WorkerProcess:
     """A `worker.py` in a process of its own, under the given interpreter."""
 
-    def __init__(self, python: str, module: str, backend: str, cores: int) -> None:
+    def __init__(self, python: str, module: str, setting: Setting) -> None:
         environment = {
             **os.environ,
-            "KERAS_BACKEND": backend,
+            "KERAS_BACKEND": setting.backend,
             "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_ENABLE_ONEDNN_OPTS": "1",  # the same in both versions of TensorFlow
+            "TF_ENABLE_ONEDNN_OPTS": str(int(setting.onednn)),
             "CUDA_VISIBLE_DEVICES": "",
         }
         self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the worker
         self.process = subprocess.Popen(
-            [python, "-W", "ignore", str(HERE / "worker.py"), module, str(cores)],
+            [python, "-W", "ignore", str(HERE / "worker.py"), module, str(setting.cores)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,
@@ -78,7 +78,7 @@ class Laboratory:
     def __init__(self, keras2: Path = KERAS2) -> None:
         self.keras2 = keras2
         self.versions: dict[str, str] = {}
-        self._workers: dict[tuple[str, str, int], WorkerProcess] = {}
+        self._workers: dict[tuple[str, Setting], WorkerProcess] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +114,8 @@ class Laboratory:
         of_keras2 = contender in OF_KERAS2
         python = str(self.keras2) if of_keras2 else sys.executable
         module = "contenders_keras2" if of_keras2 else "contenders"
-        key = (module, setting.backend, setting.cores)
+        # A process compiles or not, as each model asks.
+        key = (module, replace(setting, jit_compile=False))
         worker = None if fresh else self._workers.get(key)
         if worker is not None and worker.process.poll() is not None:
             self._workers.pop(key).close()

@@ -38,6 +38,7 @@ OTHERS = [
 GRID = [
     (Setting(), [*CLAIMED, *OTHERS]),
     (Setting(jit_compile=True), CLAIMED),
+    (Setting(onednn=False), CLAIMED[:2]),
     (Setting(cores=1), CLAIMED),
     (Setting(jit_compile=True, cores=1), CLAIMED),
     (Setting("jax"), [*CLAIMED[:2], OTHERS[0]]),

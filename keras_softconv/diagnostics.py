@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from keras_softconv.layers import BaseSoftConv
-from keras_softconv.weight_sharing import absolute_row_sums, square_row_sums
+from keras_softconv.weight_sharing import ABSOLUTE, SQUARE
 
 Tensor = Any
 
@@ -80,8 +80,8 @@ def structure_numbers(layer: BaseSoftConv) -> dict[str, Tensor]:
     # of families that are nearly tied.
     shades = members - sharing.copies(sharing.project(deviations))
     weights = members + sharing.copies(shared_kernel)
-    _, off_template_mass = sharing.partition_sums(absolute_row_sums, deviations)
-    _, off_template_energy = sharing.partition_sums(square_row_sums, deviations)
+    _, off_template_mass = sharing.partition_sums(ABSOLUTE, deviations)
+    _, off_template_energy = sharing.partition_sums(SQUARE, deviations)
 
     counts = sharing.geometry.member_counts[..., None, None]
     counts = ops.convert_to_tensor(counts, means.dtype)

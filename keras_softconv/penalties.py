@@ -8,9 +8,9 @@ from keras import ops
 
 from keras_softconv.regularizers import l1_l2_factors
 from keras_softconv.weight_sharing import (
+    ABSOLUTE,
+    SQUARE,
     WeightSharing,
-    absolute_row_sums,
-    square_row_sums,
 )
 
 Tensor = Any
@@ -40,14 +40,14 @@ def kernel_penalties(
     """
     factors = [l1_l2_factors(r) for r in (tie_regularizer, off_template_regularizer)]
     ties, off_templates = [], []
-    for power, row_sums in enumerate((absolute_row_sums, square_row_sums)):
-        tie, off_template = (pair[power] if pair else 0.0 for pair in factors)
+    for number, power in enumerate((ABSOLUTE, SQUARE)):
+        tie, off_template = (pair[number] if pair else 0.0 for pair in factors)
         if off_template:
-            sums = weight_sharing.partition_sums(row_sums, deviations)
+            sums = weight_sharing.partition_sums(power, deviations)
             off_templates.append(off_template * sums[1])
             ties += [tie * sums[0]] if tie else []
         elif tie:
-            ties.append(tie * weight_sharing.template_sum(row_sums, deviations))
+            ties.append(tie * weight_sharing.template_sum(power, deviations))
     if factors[0] is None:
         ties.append(penalty(tie_regularizer, weight_sharing.template(deviations)))
     if factors[1] is None:

@@ -12,6 +12,8 @@ CASES_2D = {
     # The question that this package answers.
     "origin": ((3, 3), 1, 1, {"kernel_size": 2}),
     "one_by_one": ((4, 3), 2, 3, {"kernel_size": 1}),
+    # Sums are taken in another way where rows are short.
+    "many_filters": ((3, 4), 1, 6, {"kernel_size": 2}),
     "kernel_as_large_as_input": ((4, 3), 2, 2, {"kernel_size": (4, 3)}),
     "not_square": ((7, 4), 2, 3, {"kernel_size": (2, 3), "strides": (3, 1)}),
     # Where predecessors go wrong: 'same' with even kernels and with strides.

@@ -40,6 +40,8 @@ def convolve(case, images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         geometry.strides,
         geometry.dilation_rate,
     )
+    if len(geometry.input_grid) == 3 and padding == "same":
+        padded = _up_to_the_last_window(geometry, padded)
     conv = CONVS[len(geometry.input_grid)](
         geometry.filters,
         geometry.kernel_size,
@@ -53,6 +55,26 @@ def convolve(case, images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     conv.build(padded.shape)
     conv.set_weights([kernel])
     return keras.ops.convert_to_numpy(conv(padded.astype("float32")))
+
+
+def _up_to_the_last_window(geometry: Geometry, images: np.ndarray) -> np.ndarray:
+    """Images without the inputs that a stride longer than the kernel leaves over.
+
+    Where 'same' leaves some over, TensorFlow's Conv3D without oneDNN, its default on
+    processors without AVX-512, begins too late: it takes half of them for padding, of a
+    negative size. Its Conv1D and Conv2D do not, nor do JAX and torch.
+    """
+    ends = [
+        (outputs - 1) * stride + dilation * (taps - 1) + 1
+        for outputs, stride, dilation, taps in zip(
+            geometry.output_grid,
+            geometry.strides,
+            geometry.dilation_rate,
+            geometry.kernel_size,
+            strict=True,
+        )
+    ]
+    return images[:, *(slice(end) for end in ends)]
 
 
 def dense_kernel(case, kernel: np.ndarray) -> np.ndarray:

@@ -88,7 +88,9 @@ def test_values_equal_an_independent_computation_in_float64(halo, case, pair, rn
 
 @pytest.mark.parametrize("pair", PAIRS, ids=map("-".join, PAIRS))
 @pytest.mark.parametrize("halo", [None, 0])
-@pytest.mark.parametrize("name", ["origin", "groups", "explicit_past_kernel"])
+@pytest.mark.parametrize(
+    "name", ["origin", "many_filters", "groups", "explicit_past_kernel"]
+)
 def test_gradients_agree_with_finite_differences(name, halo, pair, rng):
     case = CASES_2D[name]
     layer = penalized_layer(case, pair, rng, halo=halo)

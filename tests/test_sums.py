@@ -14,8 +14,7 @@ import sys
 import numpy as np
 from keras import config, ops
 from keras_softconv.geometry import Geometry
-from keras_softconv.weight_sharing import absolute_row_sums, square_row_sums
-from keras_softconv.weight_sharing import weight_sharing_of
+from keras_softconv.weight_sharing import ABSOLUTE, SQUARE, weight_sharing_of
 
 halo = None if sys.argv[1] == "None" else int(sys.argv[1])
 side, filters, compiled = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "compiled"
@@ -30,8 +29,8 @@ print(weights.size)
 weights = sharing.without_void(ops.convert_to_tensor(weights))
 
 def sums(weights):
-    squares = sharing.partition_sums(square_row_sums, weights)
-    absolutes = sharing.partition_sums(absolute_row_sums, weights)
+    squares = sharing.partition_sums(SQUARE, weights)
+    absolutes = sharing.partition_sums(ABSOLUTE, weights)
     return *squares, *absolutes
 
 if compiled and config.backend() == "tensorflow":
@@ -52,8 +51,8 @@ for part, whole, member in zip((0, 2), everything, members):
 
 @pytest.mark.parametrize(
     ("halo", "side", "filters"),
-    [("None", 101, 1), ("9", 74, 45)],
-    ids=["dense", "halo"],
+    [("None", 101, 1), ("None", 60, 8), ("9", 74, 45)],
+    ids=["dense, short rows", "dense", "halo"],
 )
 @pytest.mark.parametrize(
     "backend", ["tensorflow", "tensorflow compiled", "jax compiled", "torch"]
@@ -67,7 +66,14 @@ def test_sums_of_a_hundred_million_weights_are_right(backend, halo, side, filter
 @pytest.mark.parametrize("backend", ["tensorflow compiled", "jax compiled"])
 @pytest.mark.parametrize(
     ("halo", "side", "filters"),
-    [("None", 12, 1), ("None", 32, 1), ("None", 22, 3), ("2", 64, 1), ("1", 128, 4)],
+    [
+        ("None", 12, 1),
+        ("None", 32, 1),
+        ("None", 22, 3),
+        ("None", 22, 5),
+        ("2", 64, 1),
+        ("1", 128, 4),
+    ],
 )
 def test_sums_of_weights_that_are_all_alike_are_right(backend, halo, side, filters):
     # Rounding that always goes the same way is the worst case.
@@ -95,7 +101,8 @@ def run(backend, halo, side, filters, *options) -> tuple[int, np.ndarray]:
 
 def test_gradient_at_zero_and_of_second_order():
     tf = pytest.importorskip("tensorflow")
-    from keras_softconv.weight_sharing import absolute_row_sums, square_row_sums
+    from keras_softconv.weight_sharing import ABSOLUTE, SQUARE
+    from keras_softconv.weight_sharing.sums import row_sums
 
     x = tf.constant([[0.0, -2.0], [3.0, 0.0]])
     with tf.GradientTape(persistent=True) as outer:
@@ -103,8 +110,8 @@ def test_gradient_at_zero_and_of_second_order():
         with tf.GradientTape(persistent=True) as inner:
             inner.watch(x)
             weighted = [
-                keras.ops.sum(keras.ops.array([1.0, 10.0]) * row_sums(x))
-                for row_sums in (square_row_sums, absolute_row_sums)
+                keras.ops.sum(keras.ops.array([1.0, 10.0]) * row_sums(power, x))
+                for power in (SQUARE, ABSOLUTE)
             ]
         gradients = [inner.gradient(value, x) for value in weighted]
     assert gradients[0].numpy().tolist() == [[0, -4], [60, 0]]

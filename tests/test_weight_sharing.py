@@ -9,10 +9,10 @@ from keras.ops import convert_to_numpy as to_numpy
 from soft_models import each_case
 
 from keras_softconv.weight_sharing import (
+    ABSOLUTE,
+    SQUARE,
     DenseWeightSharing,
     HaloWeightSharing,
-    absolute_row_sums,
-    square_row_sums,
     weight_sharing_of,
 )
 
@@ -121,18 +121,18 @@ def test_off_template_is_the_kernel_without_its_template(case, sharing, deviatio
 
 
 @pytest.mark.parametrize(
-    ("row_sums", "elementwise"),
-    [(square_row_sums, np.square), (absolute_row_sums, np.abs)],
+    ("power", "elementwise"),
+    [(SQUARE, np.square), (ABSOLUTE, np.abs)],
     ids=["squares", "absolutes"],
 )
-def test_partition_sums_divide_the_whole(case, sharing, deviations, row_sums, elementwise):
+def test_partition_sums_divide_the_whole(case, sharing, deviations, power, elementwise):
     on_template = oracle.family_ids(case) >= 0
     terms = elementwise(dense_form(sharing, deviations).astype("float64"))
-    sums = sharing.partition_sums(row_sums, deviations)
+    sums = sharing.partition_sums(power, deviations)
     for total, part in zip(sums, (on_template, ~on_template), strict=True):
         np.testing.assert_allclose(to_numpy(total), terms[part].sum(), rtol=1e-5)
     np.testing.assert_allclose(
-        to_numpy(sharing.template_sum(row_sums, deviations)),
+        to_numpy(sharing.template_sum(power, deviations)),
         terms[on_template].sum(),
         rtol=1e-5,
     )

@@ -10,14 +10,15 @@ from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.dense import DenseWeightSharing
 from keras_softconv.weight_sharing.halo import HaloWeightSharing
-from keras_softconv.weight_sharing.sums import absolute_row_sums, square_row_sums
+from keras_softconv.weight_sharing.sums import ABSOLUTE, SQUARE, Power
 
 __all__ = [
+    "ABSOLUTE",
+    "SQUARE",
     "DenseWeightSharing",
     "HaloWeightSharing",
+    "Power",
     "WeightSharing",
-    "absolute_row_sums",
-    "square_row_sums",
     "weight_sharing_of",
 ]
 

@@ -1,12 +1,12 @@
 """What both ways to store the deviations have in common."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_softconv.geometry import Geometry
+from keras_softconv.weight_sharing.sums import Power
 
 Tensor = Any
 
@@ -48,26 +48,22 @@ class WeightSharing:
         """The deviations with every template and void entry set to zero."""
         raise NotImplementedError
 
-    def partition_sums(
-        self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Sums over the template and off it, from those of each row.
+    def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over the template and off it.
 
         Each row is summed first and only the short array of row sums is divided, so
         that value and gradient cost no more passes over the weights than one plain sum,
         and neither part is found as a difference of large numbers.
 
         Args:
-            row_sums: `square_row_sums` or `absolute_row_sums`.
+            power: `SQUARE` or `ABSOLUTE`, what is summed.
             deviations: the stored deviations.
         """
         raise NotImplementedError
 
-    def template_sum(
-        self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
-    ) -> Tensor:
+    def template_sum(self, power: Power, deviations: Tensor) -> Tensor:
         """The first of `partition_sums` alone."""
-        return self.partition_sums(row_sums, deviations)[0]
+        return self.partition_sums(power, deviations)[0]
 
     def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
         """`inputs @ (E(S) + D)`.

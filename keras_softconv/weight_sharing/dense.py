@@ -1,19 +1,23 @@
 """The dense storage: a weight for every pair of input and output."""
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
-from keras import ops
+from keras import config, ops
 
 from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
+from keras_softconv.weight_sharing.gradients import with_gradient
 from keras_softconv.weight_sharing.mesh import along, raveled
-from keras_softconv.weight_sharing.sums import total
+from keras_softconv.weight_sharing.sums import Power, row_sums, total
 
 Tensor = Any
 Shape = tuple[int, ...]
+
+# Of rows no longer than this, TensorFlow without XLA adds up the sums so slowly that a
+# copy of all weights costs less (a penalty at half the time for one or two filters).
+SHORT_ROW = 4
 
 
 class DenseWeightSharing(WeightSharing):
@@ -101,25 +105,48 @@ class DenseWeightSharing(WeightSharing):
         rows = ops.scatter_update(self._as_rows(kernel), rows, members)
         return ops.reshape(rows, self.geometry.kernel_shape)
 
-    def partition_sums(
-        self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        sums = row_sums(self._as_rows(deviations))
+    def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
+        if self.row_length <= SHORT_ROW and config.backend() == "tensorflow":
+            return self._partition_sums_of_copy(power, deviations)
+        sums = row_sums(power, self._as_rows(deviations))
         rows = self._kernel_rows()
         members = ops.take(sums, rows)
         off_template = ops.scatter_update(sums, rows[:, None], ops.zeros_like(members))
-        off_template = ops.reshape(off_template, (prod(self.geometry.input_grid), -1))
-        return self._members_total(members), total(off_template, self.row_length)
+        return (
+            self._members_total(members, self.row_length),
+            self._kernel_total(off_template, self.row_length),
+        )
 
-    def template_sum(
-        self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
-    ) -> Tensor:
+    def _partition_sums_of_copy(
+        self, power: Power, deviations: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same with a copy of the deviations from which the template is taken out."""
+
+        def sums(deviations: Tensor) -> Tensor:
+            members = power.of(self.members(deviations))
+            off_template = power.of(self.off_template(deviations))
+            sums = self._members_total(members, 1), self._kernel_total(off_template, 1)
+            return ops.stack(sums)
+
+        def gradient(deviations: Tensor, upstream: Tensor) -> Tensor:
+            of_members = power.gradient(self.members(deviations), upstream[0])
+            return self._with_members(power.gradient(deviations, upstream[1]), of_members)
+
+        both = with_gradient(sums, gradient, deviations, backends=("tensorflow",))
+        return both[0], both[1]
+
+    def template_sum(self, power: Power, deviations: Tensor) -> Tensor:
         # The template is a small part: fetching it is cheaper than a pass over all.
-        return self._members_total(row_sums(self.members(deviations)))
+        sums = row_sums(power, self.members(deviations))
+        return self._members_total(sums, self.row_length)
 
-    def _members_total(self, terms: Tensor) -> Tensor:
+    def _members_total(self, sums: Tensor, row_length: int) -> Tensor:
         blocks = max(self._taps[0].size, 1)  # no member, no join
-        return total(ops.reshape(terms, (blocks, -1)), self.row_length)
+        return total(ops.reshape(sums, (blocks, -1)), row_length)
+
+    def _kernel_total(self, sums: Tensor, row_length: int) -> Tensor:
+        inputs = prod(self.geometry.input_grid)
+        return total(ops.reshape(sums, (inputs, -1)), row_length)
 
     def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
         # As a convolution plus a matrix product: adding E(S) to D first would copy the

@@ -1,6 +1,5 @@
 """The halo storage: a window of weights around each receptive field."""
 
-from collections.abc import Callable
 from functools import reduce
 from math import prod
 from typing import Any
@@ -12,7 +11,7 @@ from keras_softconv.geometry import VOID, Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.gradients import with_gradient
 from keras_softconv.weight_sharing.mesh import along, raveled
-from keras_softconv.weight_sharing.sums import totals
+from keras_softconv.weight_sharing.sums import Power, row_sums, totals
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -116,10 +115,8 @@ class HaloWeightSharing(WeightSharing):
         windows = ops.where(self._is_template_row()[:, None], 0, windows)
         return ops.reshape(windows, self.geometry.deviations_shape)
 
-    def partition_sums(
-        self, row_sums: Callable[[Tensor], Tensor], deviations: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        sums = self._without_void(row_sums(self._as_windows(deviations)))
+    def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
+        sums = self._without_void(row_sums(power, self._as_windows(deviations)))
         # Over the positions first: what is left to divide is one window.
         sums = totals(sums, self.row_length)
         is_template = self._is_template_row()

@@ -1,5 +1,7 @@
 """Sums over millions of weights: in few passes, and right in float32."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -13,42 +15,48 @@ Tensor = Any
 LONG_SUM = 2**15
 
 
-def absolute_row_sums(rows: Tensor) -> Tensor:
-    """Sum of the absolute values of each row (last axis)."""
+@dataclass(frozen=True)
+class Power:
+    """What is summed of each weight.
 
-    def row_sums(rows: Tensor) -> Tensor:
-        return ops.sum(ops.absolute(rows), axis=-1)
+    Args:
+        of: the elementwise function.
+        gradient: from the weights and the upstream gradient, which is broadcast, to the
+            gradient of the weights.
+    """
+
+    of: Callable[[Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor], Tensor]
+
+
+ABSOLUTE = Power(ops.absolute, lambda weights, upstream: upstream * ops.sign(weights))
+SQUARE = Power(ops.square, lambda weights, upstream: (2 * upstream) * weights)
+
+
+def row_sums(power: Power, rows: Tensor) -> Tensor:
+    """Sum over each row (last axis)."""
+
+    def sums(rows: Tensor) -> Tensor:
+        return ops.sum(power.of(rows), axis=-1)
 
     def gradient(rows: Tensor, upstream: Tensor) -> Tensor:
-        return ops.expand_dims(upstream, -1) * ops.sign(rows)
+        return power.gradient(rows, ops.expand_dims(upstream, -1))
 
-    return with_gradient(row_sums, gradient, rows, backends=("tensorflow", "jax"))
-
-
-def square_row_sums(rows: Tensor) -> Tensor:
-    """Sum of the squares of each row (last axis)."""
-
-    def row_sums(rows: Tensor) -> Tensor:
-        return ops.sum(ops.square(rows), axis=-1)
-
-    def gradient(rows: Tensor, upstream: Tensor) -> Tensor:
-        return ops.expand_dims(2 * upstream, -1) * rows
-
-    return with_gradient(row_sums, gradient, rows, backends=("tensorflow", "jax"))
+    return with_gradient(sums, gradient, rows, backends=("tensorflow", "jax"))
 
 
-def total(row_sums: Tensor, row_length: int) -> Tensor:
+def total(sums: Tensor, row_length: int) -> Tensor:
     """Sum of a matrix of row sums, of static shape."""
-    if prod(row_sums.shape) * row_length <= LONG_SUM:
-        return ops.sum(row_sums)
-    return _sum_in_pairs(ops.sum(row_sums, axis=1))
+    if prod(sums.shape) * row_length <= LONG_SUM:
+        return ops.sum(sums)
+    return _sum_in_pairs(ops.sum(sums, axis=1))
 
 
-def totals(row_sums: Tensor, row_length: int) -> Tensor:
+def totals(sums: Tensor, row_length: int) -> Tensor:
     """Sums of row sums over their first axis, of static shape."""
-    if row_sums.shape[0] * row_length <= LONG_SUM:
-        return ops.sum(row_sums, axis=0)
-    return _sum_in_pairs(row_sums)
+    if sums.shape[0] * row_length <= LONG_SUM:
+        return ops.sum(sums, axis=0)
+    return _sum_in_pairs(sums)
 
 
 def _sum_in_pairs(terms: Tensor) -> Tensor:
