@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from keras_softconv.layers import BaseSoftConv
-from keras_softconv.weight_sharing import ABSOLUTE, SQUARE
+from keras_softconv.weight_sharing import ABSOLUTE, SQUARE, total
 
 Tensor = Any
 
@@ -86,9 +86,9 @@ def structure_numbers(layer: BaseSoftConv) -> dict[str, Tensor]:
     counts = sharing.geometry.member_counts[..., None, None]
     counts = ops.convert_to_tensor(counts, means.dtype)
     convolution_energy = ops.sum(counts * ops.square(means))
-    family_energy = ops.sum(ops.square(shades))
+    family_energy = total(ops.square(shades))
     energy = convolution_energy + family_energy + off_template_energy
-    mass = ops.sum(ops.absolute(weights)) + off_template_mass
+    mass = total(ops.absolute(weights)) + off_template_mass
     return {
         "family_variance": family_energy / max(sharing.geometry.template_size, 1),
         "off_template_mass": _share(off_template_mass, mass, of_nothing=0),

@@ -66,6 +66,50 @@ def axis_inputs(
     return np.where((inputs >= 0) & (inputs < size), inputs, VOID)
 
 
+@dataclass(frozen=True)
+class AxisWindow:
+    """What each output sees along one axis, and some steps around it.
+
+    A *slot* of the window is a distance from the first tap, the same for every output:
+    slot j of output p holds the input `first_taps[p] + steps[j]`, modulo `size` if the
+    axis wraps, and is void where there is no such input.
+
+    Args:
+        size: number of inputs.
+        first_taps: where the first tap of each output lies, in ascending order.
+        steps: of each slot, in ascending order.
+        tap_slots: the slot of each tap.
+        wraps: whether the axis is circular.
+    """
+
+    size: int
+    first_taps: np.ndarray
+    steps: np.ndarray
+    tap_slots: np.ndarray
+    wraps: bool
+
+    @cached_property
+    def pairs(self) -> int:
+        """Number of pairs of an output and an input in its window."""
+        if self.wraps:
+            return len(self.first_taps) * len(self.steps)
+        return int(outputs_in_reach(self.first_taps, self.steps, self.size).sum())
+
+    @property
+    def has_void(self) -> bool:
+        return self.pairs < len(self.first_taps) * len(self.steps)
+
+    @property
+    def reaches_all(self) -> bool:
+        return self.pairs == len(self.first_taps) * self.size
+
+
+def outputs_in_reach(first_taps: np.ndarray, steps: np.ndarray, size: int) -> np.ndarray:
+    """For each step, how many outputs see an input there."""
+    below = np.searchsorted(first_taps, -steps)
+    return np.searchsorted(first_taps, size - steps) - below
+
+
 def axis_window(
     size: int,
     taps: int,
@@ -73,35 +117,32 @@ def axis_window(
     dilation: int,
     padding: str | tuple[int, int],
     halo: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """What each output sees along one axis, and `halo` steps around it.
+) -> AxisWindow:
+    """The window of the taps along one axis and `halo` steps around each of them.
 
-    A *slot* of the window is a distance from the first tap, the same for every output.
     Slots that hold an input for no output are left out, unless they are a tap's.
 
-    Returns:
-        The input in each slot (column) of each output (row), and the slot of each tap.
-
-    Example, three inputs, two taps, 'same', a halo of 1:
+    Example, three inputs, two taps, 'same', a halo of 1; the inputs in the slots are
 
         [[VOID, 0, 1,    2],
          [0,    1, 2,    VOID],
-         [1,    2, VOID, VOID]] and [1, 2]
+         [1,    2, VOID, VOID]]
     """
     before, after = axis_pads(size, taps, stride, dilation, padding)
     halo = min(halo, before + size + after)  # more reaches nothing further
     around = np.arange(-halo, halo + 1)
     tap_steps = np.arange(taps) * dilation
     steps = np.unique(np.add.outer(tap_steps, around))
-    first = np.arange(axis_outputs(size, taps, stride, dilation, padding)) * stride - before
-    if padding == "circular":
+    outputs = axis_outputs(size, taps, stride, dilation, padding)
+    first_taps = np.arange(outputs) * stride - before
+    wraps = padding == "circular"
+    if wraps:
         steps, tap_steps = np.unique(steps % size), tap_steps % size
-        inputs = np.add.outer(first, steps) % size
-        return inputs, np.searchsorted(steps, tap_steps)
-    inputs = np.add.outer(first, steps)  # [outputs, slots]
-    inputs = np.where((inputs >= 0) & (inputs < size), inputs, VOID)
-    kept = (inputs != VOID).any(0) | np.isin(steps, tap_steps)
-    return inputs[:, kept], np.searchsorted(steps[kept], tap_steps)
+    else:
+        in_reach = outputs_in_reach(first_taps, steps, size) > 0
+        steps = steps[in_reach | np.isin(steps, tap_steps)]
+    tap_slots = np.searchsorted(steps, tap_steps)
+    return AxisWindow(size, first_taps, steps, tap_slots, wraps)
 
 
 @dataclass(frozen=True)
@@ -216,19 +257,15 @@ class Geometry:
     # Which weights there are.
 
     @cached_property
-    def windows(self) -> tuple[tuple[np.ndarray, np.ndarray], ...] | None:
-        """`axis_window` of each axis; None where every output sees every input.
+    def windows(self) -> tuple[AxisWindow, ...] | None:
+        """The window along each axis; None where every output sees every input.
 
         An input is in the window of an output if it is along each axis.
         """
         if self.halo is None:
             return None
         windows = tuple(axis_window(*axis, self.halo) for axis in self._axes)
-        reaches_all = all(
-            (inputs != VOID).sum() == len(inputs) * size
-            for (inputs, _), size in zip(windows, self.input_grid, strict=True)
-        )
-        return None if reaches_all else windows
+        return None if all(window.reaches_all for window in windows) else windows
 
     @property
     def deviations_shape(self) -> tuple[int, ...]:
@@ -238,7 +275,7 @@ class Geometry:
         """
         if self.windows is None:
             return self.kernel_shape
-        slots = prod(inputs.shape[1] for inputs, _ in self.windows)
+        slots = prod(len(window.steps) for window in self.windows)
         return (*self.output_grid, slots * self.in_channels, self.filters)
 
     @property
@@ -246,7 +283,7 @@ class Geometry:
         """Number of weights, without the void ones of a halo."""
         if self.windows is None:
             return prod(self.kernel_shape)
-        pairs = prod(int((inputs != VOID).sum()) for inputs, _ in self.windows)
+        pairs = prod(window.pairs for window in self.windows)
         return pairs * self.in_channels * self.filters
 
     @property

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -118,12 +119,9 @@ def fitting_halo(demand: Demand, limit: int) -> int | None:
     None if not even 0 does.
     """
     limit = min(limit, demand.with_halo(None).bytes - 1)
-    fitting = None
-    for halo in range(max(demand.geometry.input_grid) + 1):
-        if demand.with_halo(halo).bytes > limit:
-            break
-        fitting = halo
-    return fitting
+    halos = range(max(demand.geometry.input_grid) + 1)
+    fitting = bisect_right(halos, limit, key=lambda halo: demand.with_halo(halo).bytes)
+    return fitting - 1 if fitting else None
 
 
 def _remedy(demand: Demand, memory: int) -> str:
@@ -134,7 +132,8 @@ def _remedy(demand: Demand, memory: int) -> str:
             f"{_gigabytes(dense.bytes)}: leave `halo` out."
         )
     shrink = "shrink the input first (pooling or strides), or use fewer filters."
-    largest, roomy = (fitting_halo(demand, limit) for limit in (memory, memory // 4))
+    limits = (min(limit, demand.bytes - 1) for limit in (memory, memory // 4))
+    largest, roomy = (fitting_halo(demand, limit) for limit in limits)
     if largest is None:
         least = demand.with_halo(0)
         is_less = least.bytes < demand.bytes

@@ -68,23 +68,40 @@ def test_random_halos_in_one_to_three_dimensions(case, halo):
 
 
 def test_window_of_one_axis_by_hand():
-    inputs, tap_slots = axis_window(3, 2, 1, 1, "same", halo=1)
-    assert inputs.tolist() == [[VOID, 0, 1, 2], [0, 1, 2, VOID], [1, 2, VOID, VOID]]
-    assert tap_slots.tolist() == [1, 2]
+    window = axis_window(3, 2, 1, 1, "same", halo=1)
+    assert slots_of(window).tolist() == [
+        [VOID, 0, 1, 2], [0, 1, 2, VOID], [1, 2, VOID, VOID]
+    ]  # fmt: skip
+    assert window.tap_slots.tolist() == [1, 2]
+    assert (window.pairs, window.has_void, window.reaches_all) == (8, True, False)
     # What lies between the taps of a dilated kernel is within the halo, or not.
-    assert axis_window(7, 2, 1, 4, "valid", halo=0)[0].tolist() == [[0, 4], [1, 5], [2, 6]]
-    assert axis_window(7, 2, 1, 4, "valid", halo=1)[0].tolist() == [
+    window = axis_window(7, 2, 1, 4, "valid", halo=0)
+    assert slots_of(window).tolist() == [[0, 4], [1, 5], [2, 6]]
+    assert (window.pairs, window.has_void, window.reaches_all) == (6, False, False)
+    assert slots_of(axis_window(7, 2, 1, 4, "valid", halo=1)).tolist() == [
         [VOID, 0, 1, 3, 4, 5], [0, 1, 2, 4, 5, 6], [1, 2, 3, 5, 6, VOID]
     ]  # fmt: skip
     # A ring has each input once, however far the halo reaches.
-    inputs, tap_slots = axis_window(5, 3, 1, 1, "circular", halo=9)
+    window = axis_window(5, 3, 1, 1, "circular", halo=9)
+    inputs = slots_of(window)
     assert np.sort(inputs).tolist() == [[0, 1, 2, 3, 4]] * 5
-    assert inputs[:, tap_slots].tolist() == axis_inputs(5, 3, 1, 1, "circular").tolist()
+    seen = inputs[:, window.tap_slots].tolist()
+    assert seen == axis_inputs(5, 3, 1, 1, "circular").tolist()
+    assert (window.pairs, window.has_void, window.reaches_all) == (25, False, True)
+
+
+def slots_of(window) -> np.ndarray:
+    """The input in each slot (column) of each output (row)."""
+    inputs = np.add.outer(window.first_taps, window.steps)
+    if window.wraps:
+        return inputs % window.size
+    return np.where((inputs >= 0) & (inputs < window.size), inputs, VOID)
 
 
 def test_halo_of_any_size_costs_no_more_slots_than_there_are_steps():
-    inputs, _ = axis_window(9, 3, 1, 1, "same", halo=10**9)
-    assert inputs.shape == (9, 17)
+    window = axis_window(9, 3, 1, 1, "same", halo=10**9)
+    assert slots_of(window).shape == (9, 17)
+    assert (window.pairs, window.has_void, window.reaches_all) == (81, True, True)
 
 
 def test_strides_and_dilation_together_skip_outputs_of_the_dilated_convolution():

@@ -10,7 +10,7 @@ from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.dense import DenseWeightSharing
 from keras_softconv.weight_sharing.halo import HaloWeightSharing
-from keras_softconv.weight_sharing.sums import ABSOLUTE, SQUARE, Power
+from keras_softconv.weight_sharing.sums import ABSOLUTE, SQUARE, Power, total
 
 __all__ = [
     "ABSOLUTE",
@@ -19,6 +19,7 @@ __all__ = [
     "HaloWeightSharing",
     "Power",
     "WeightSharing",
+    "total",
     "weight_sharing_of",
 ]
 

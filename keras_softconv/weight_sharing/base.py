@@ -52,8 +52,9 @@ class WeightSharing:
         """Sums over the template and off it.
 
         Each row is summed first and only the short array of row sums is divided, so
-        that value and gradient cost no more passes over the weights than one plain sum,
-        and neither part is found as a difference of large numbers.
+        that value and gradient cost no more passes over the weights than one plain sum
+        (rows of very few filters excepted), and neither part is found as a difference of
+        large numbers.
 
         Args:
             power: `SQUARE` or `ABSOLUTE`, what is summed.

@@ -15,8 +15,9 @@ from keras_softconv.weight_sharing.sums import Power, row_sums, total
 Tensor = Any
 Shape = tuple[int, ...]
 
-# Of rows no longer than this, TensorFlow without XLA adds up the sums so slowly that a
-# copy of all weights costs less (a penalty at half the time for one or two filters).
+# Over rows no longer than this TensorFlow without XLA sums so slowly that a copy of all
+# weights costs less: half the time for one or two filters. With XLA, which a layer cannot
+# know of, the copy takes a quarter longer.
 SHORT_ROW = 4
 
 
@@ -112,10 +113,7 @@ class DenseWeightSharing(WeightSharing):
         rows = self._kernel_rows()
         members = ops.take(sums, rows)
         off_template = ops.scatter_update(sums, rows[:, None], ops.zeros_like(members))
-        return (
-            self._members_total(members, self.row_length),
-            self._kernel_total(off_template, self.row_length),
-        )
+        return total(members), total(off_template)
 
     def _partition_sums_of_copy(
         self, power: Power, deviations: Tensor
@@ -125,8 +123,7 @@ class DenseWeightSharing(WeightSharing):
         def sums(deviations: Tensor) -> Tensor:
             members = power.of(self.members(deviations))
             off_template = power.of(self.off_template(deviations))
-            sums = self._members_total(members, 1), self._kernel_total(off_template, 1)
-            return ops.stack(sums)
+            return ops.stack([total(members), total(off_template)])
 
         def gradient(deviations: Tensor, upstream: Tensor) -> Tensor:
             of_members = power.gradient(self.members(deviations), upstream[0])
@@ -137,16 +134,7 @@ class DenseWeightSharing(WeightSharing):
 
     def template_sum(self, power: Power, deviations: Tensor) -> Tensor:
         # The template is a small part: fetching it is cheaper than a pass over all.
-        sums = row_sums(power, self.members(deviations))
-        return self._members_total(sums, self.row_length)
-
-    def _members_total(self, sums: Tensor, row_length: int) -> Tensor:
-        blocks = max(self._taps[0].size, 1)  # no member, no join
-        return total(ops.reshape(sums, (blocks, -1)), row_length)
-
-    def _kernel_total(self, sums: Tensor, row_length: int) -> Tensor:
-        inputs = prod(self.geometry.input_grid)
-        return total(ops.reshape(sums, (inputs, -1)), row_length)
+        return total(row_sums(power, self.members(deviations)))
 
     def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
         # As a convolution plus a matrix product: adding E(S) to D first would copy the

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_softconv.geometry import VOID, Geometry
+from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.gradients import with_gradient
 from keras_softconv.weight_sharing.mesh import along, raveled
-from keras_softconv.weight_sharing.sums import Power, row_sums, totals
+from keras_softconv.weight_sharing.sums import Power, row_sums, total, totals
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -29,19 +29,15 @@ class HaloWeightSharing(WeightSharing):
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry)
-        inputs, tap_slots = zip(*geometry.windows, strict=True)
         self._positions = prod(geometry.output_grid)
-        self._slots = tuple(axis.shape[1] for axis in inputs)
+        self._slots = tuple(len(window.steps) for window in geometry.windows)
         # Each axis has one more input, of zeros, which is that of its void slots.
-        self._has_void = tuple(bool((axis == VOID).any()) for axis in inputs)
-        self._zeros_grid = tuple(np.add(geometry.input_grid, self._has_void))
-        self._inputs = [
-            _along_pair(np.where(axis == VOID, size, axis), number, len(inputs))
-            for number, (axis, size) in enumerate(
-                zip(inputs, geometry.input_grid, strict=True)
-            )
-        ]
-        self._template_rows = self._find_template_rows(tap_slots)
+        self._has_void = tuple(window.has_void for window in geometry.windows)
+        self._zeros_grid = tuple(
+            size + has_void
+            for size, has_void in zip(geometry.input_grid, self._has_void, strict=True)
+        )
+        self._template_rows = self._find_template_rows()
 
     @property
     def _window_shape(self) -> Shape:
@@ -49,11 +45,12 @@ class HaloWeightSharing(WeightSharing):
         groups = self.geometry.groups
         return (*self._slots, groups, self.geometry.in_channels // groups, groups)
 
-    def _find_template_rows(self, tap_slots: tuple[np.ndarray, ...]) -> np.ndarray:
+    def _find_template_rows(self) -> np.ndarray:
         """Rows of a window on the template, in the order of the shared kernel's."""
         *_, groups, channels, _ = self._window_shape
-        ndim = len(tap_slots) + 2
-        taps = [along(slots, axis, ndim) for axis, slots in enumerate(tap_slots)]
+        windows = self.geometry.windows
+        ndim = len(windows) + 2
+        taps = [along(window.tap_slots, axis, ndim) for axis, window in enumerate(windows)]
         channel = along(np.arange(channels), ndim - 2, ndim)
         group = along(np.arange(groups), ndim - 1, ndim)
         mesh = np.broadcast_arrays(*taps, group, channel, group)
@@ -72,16 +69,15 @@ class HaloWeightSharing(WeightSharing):
         """`(positions, rows, ...)` with zeros in the void slots."""
         if not any(self._has_void):
             return windows
-        sizes = self.geometry.input_grid
-        axes = zip(self._inputs, sizes, strict=True)
-        is_weight = reduce(
-            ops.logical_and, [ops.convert_to_tensor(axis < size) for axis, size in axes]
-        )
-        is_weight = ops.cast(
-            ops.reshape(is_weight, (self._positions, -1, 1)), windows.dtype
-        )
+        is_weight = ops.cast(ops.expand_dims(self._is_weight(), -1), windows.dtype)
         by_slot = ops.reshape(windows, (self._positions, prod(self._slots), -1))
         return ops.reshape(by_slot * is_weight, windows.shape)
+
+    def _is_weight(self) -> Tensor:
+        """Boolean tensor `(positions, slots)`, False where void."""
+        axes = zip(self._inputs(), self.geometry.input_grid, strict=True)
+        is_weight = reduce(ops.logical_and, [inputs < size for inputs, size in axes])
+        return ops.reshape(is_weight, (self._positions, -1))
 
     def _as_windows(self, deviations: Tensor) -> Tensor:
         """`(positions, rows, row_length)`."""
@@ -118,11 +114,11 @@ class HaloWeightSharing(WeightSharing):
     def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
         sums = self._without_void(row_sums(power, self._as_windows(deviations)))
         # Over the positions first: what is left to divide is one window.
-        sums = totals(sums, self.row_length)
+        sums = totals(sums)
         is_template = self._is_template_row()
         return (
-            ops.sum(ops.where(is_template, sums, 0)),
-            ops.sum(ops.where(is_template, 0, sums)),
+            total(ops.where(is_template, sums, 0)),
+            total(ops.where(is_template, 0, sums)),
         )
 
     def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
@@ -132,7 +128,8 @@ class HaloWeightSharing(WeightSharing):
         inputs = ops.pad(inputs, ((0, 0), *((0, int(z)) for z in self._has_void), (0, 0)))
         inputs = ops.moveaxis(inputs, 0, -1)  # [*zeros_grid, in_channels, batch]
         inputs = ops.reshape(inputs, (prod(self._zeros_grid), -1))
-        seen = ops.take(inputs, ops.reshape(self._slot_inputs(), (-1,)), axis=0)
+        slot_inputs = raveled(self._zeros_grid, self._inputs())
+        seen = ops.take(inputs, ops.reshape(slot_inputs, (-1,)), axis=0)
         seen = ops.reshape(seen, (self._positions, prod(self._slots) * channels, -1))
         kernel = self._as_windows(deviations) + self._window(shared_kernel)
         kernel = ops.reshape(kernel, (self._positions, -1, geometry.filters))
@@ -140,28 +137,43 @@ class HaloWeightSharing(WeightSharing):
         outputs = ops.transpose(outputs, (1, 0, 2))
         return ops.reshape(outputs, (-1, *geometry.output_grid, geometry.filters))
 
-    def _slot_inputs(self) -> Tensor:
-        """Input seen in each slot of each output, an index into `_zeros_grid`.
+    def _inputs(self) -> list[Tensor]:
+        """Input in each slot of each output along each axis, its size where void.
 
         Returns:
-            int32 tensor of shape `(*output_grid, *slots)`.
+            int32 tensors, together an open mesh of `(*output_grid, *slots)`.
         """
-        return raveled(self._zeros_grid, self._inputs)
+        windows = self.geometry.windows
+        inputs = []
+        for axis, window in enumerate(windows):
+            first_taps = along(window.first_taps, axis, 2 * len(windows))
+            steps = along(window.steps, len(windows) + axis, 2 * len(windows))
+            # Not by `ops.add`, which on TensorFlow takes some meshes for a bias.
+            places = ops.convert_to_tensor(first_taps, "int32")
+            places = places + ops.convert_to_tensor(steps, "int32")
+            if window.wraps:
+                inputs.append(ops.mod(places, window.size))
+            else:
+                is_inside = ops.logical_and(places >= 0, places < window.size)
+                inputs.append(ops.where(is_inside, places, window.size))
+        return inputs
 
     def kernel(self, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
         geometry = self.geometry
         windows = self._as_windows(deviations) + self._window(shared_kernel)
         blocks = ops.reshape(windows, (-1, geometry.in_channels * geometry.filters))
         position = ops.arange(self._positions, dtype="int32")[:, None]
-        slot_inputs = ops.reshape(self._slot_inputs(), (self._positions, -1))
+        slot_inputs = raveled(geometry.input_grid, self._inputs())
+        slot_inputs = ops.reshape(slot_inputs, (self._positions, -1))
+        n_rows = prod(geometry.input_grid) * self._positions
         rows = slot_inputs * self._positions + position  # [positions, slots]
-        shape = (prod(self._zeros_grid) * self._positions, blocks.shape[1])
-        kernel = ops.zeros(shape, blocks.dtype)
-        kernel = ops.scatter_update(kernel, ops.reshape(rows, (-1, 1)), blocks)
-        shape = (*self._zeros_grid, self._positions, geometry.in_channels, geometry.filters)
-        kernel = ops.reshape(kernel, shape)
-        kernel = kernel[tuple(slice(size) for size in geometry.input_grid)]
-        return ops.reshape(ops.swapaxes(kernel, -3, -2), geometry.kernel_shape)
+        rows = ops.where(self._is_weight(), rows, n_rows)  # one more row for the void
+        kernel = ops.zeros((n_rows + 1, blocks.shape[1]), blocks.dtype)
+        kernel = ops.scatter_update(kernel, ops.reshape(rows, (-1, 1)), blocks)[:-1]
+        channels_and_filters = geometry.in_channels, geometry.filters
+        shape = (prod(geometry.input_grid), self._positions, *channels_and_filters)
+        kernel = ops.swapaxes(ops.reshape(kernel, shape), 1, 2)
+        return ops.reshape(kernel, geometry.kernel_shape)
 
 
 def _product_of_each(seen: Tensor, kernel: Tensor) -> Tensor:
@@ -175,10 +187,3 @@ def _product_of_each(seen: Tensor, kernel: Tensor) -> Tensor:
         return to_seen, ops.matmul(seen, upstream)
 
     return with_gradient(product, gradient, seen, kernel, backends=("tensorflow",))
-
-
-def _along_pair(matrix: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """`(outputs, slots)` of one axis, laid along two axes of an open mesh of `2 * rank`."""
-    shape = [1] * (2 * rank)
-    shape[axis], shape[rank + axis] = matrix.shape
-    return matrix.reshape(shape)

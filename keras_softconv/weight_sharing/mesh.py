@@ -4,6 +4,7 @@ An index or mask as large as the dense kernel, kept in a graph, would dwarf the 
 itself in compile time and memory.
 """
 
+from collections.abc import Sequence
 from functools import reduce
 from math import prod
 from operator import add
@@ -21,18 +22,18 @@ def along(vector: np.ndarray, axis: int, ndim: int) -> np.ndarray:
     return vector.reshape(*(-1 if a == axis else 1 for a in range(ndim)))
 
 
-def raveled(shape: Shape, indices: tuple[np.ndarray, ...]) -> Tensor:
+def raveled(shape: Shape, indices: Sequence[Any]) -> Tensor:
     """Raveled indices into an array of `shape`, of all points of an open mesh.
 
-    As `np.ravel_multi_index`, but what is kept of the mesh, also in a saved graph, are
-    the vectors.
+    As `np.ravel_multi_index`, but what is kept of a mesh of vectors, also in a saved
+    graph, are the vectors.
 
     Returns:
         int32 tensor, one axis for each of the mesh.
     """
     strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
     terms = [
-        ops.convert_to_tensor(index * stride, "int32")
+        ops.convert_to_tensor(index, "int32") * stride
         for index, stride in zip(indices, strides, strict=True)
     ]
     return reduce(add, terms)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from keras import ops
@@ -11,8 +10,9 @@ from keras_softconv.weight_sharing.gradients import with_gradient
 
 Tensor = Any
 
-# Of no more terms a sum is right to 1e-5 in whatever order it is taken.
-LONG_SUM = 2**15
+# Of so few terms a sum is right to 1e-5 in whatever order it is taken, even where they
+# are all alike and rounding always goes the same way.
+BLOCK = 2**7
 
 
 @dataclass(frozen=True)
@@ -45,35 +45,40 @@ def row_sums(power: Power, rows: Tensor) -> Tensor:
     return with_gradient(sums, gradient, rows, backends=("tensorflow", "jax"))
 
 
-def total(sums: Tensor, row_length: int) -> Tensor:
-    """Sum of a matrix of row sums, of static shape."""
-    if prod(sums.shape) * row_length <= LONG_SUM:
-        return ops.sum(sums)
-    return _sum_in_pairs(ops.sum(sums, axis=1))
+def total(terms: Tensor) -> Tensor:
+    """Sum of all terms of a tensor of static shape."""
+    return totals(ops.reshape(terms, (-1,)))
 
 
-def totals(sums: Tensor, row_length: int) -> Tensor:
-    """Sums of row sums over their first axis, of static shape."""
-    if sums.shape[0] * row_length <= LONG_SUM:
-        return ops.sum(sums, axis=0)
-    return _sum_in_pairs(sums)
-
-
-def _sum_in_pairs(terms: Tensor) -> Tensor:
-    """Sum over the first axis, halves added until few are left.
+def totals(terms: Tensor) -> Tensor:
+    """Sums over the first axis of a tensor of static shape.
 
     XLA adds a long vector up in order on the CPU, also where it is written as a sum of
-    sums: 10^8 float32 squares came out wrong by 4e-3. Sums of slices it leaves alone.
+    sums: 10^8 float32 squares came out wrong by 4e-3. Sums of slices it leaves alone, so
+    blocks are added up, then halves of the blocks.
     """
 
-    def sum_in_pairs(terms: Tensor) -> Tensor:
-        while terms.shape[0] > 16:
-            half = terms.shape[0] // 2
-            pairs = terms[:half] + terms[half : 2 * half]
-            terms = ops.concatenate([pairs, terms[2 * half :]])
-        return ops.sum(terms, axis=0)
+    def sums(terms: Tensor) -> Tensor:
+        block = _largest_divisor(terms.shape[0], BLOCK)
+        blocks = ops.reshape(terms, (-1, block, *terms.shape[1:]))
+        return _sum_in_pairs(ops.sum(blocks, axis=1))
 
     def gradient(terms: Tensor, upstream: Tensor) -> Tensor:
         return ops.broadcast_to(upstream, terms.shape)
 
-    return with_gradient(sum_in_pairs, gradient, terms, backends=("tensorflow", "jax"))
+    return with_gradient(sums, gradient, terms, backends=("tensorflow", "jax"))
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    divisors = range(min(number, limit), 0, -1)
+    return next((divisor for divisor in divisors if number % divisor == 0), 1)
+
+
+def _sum_in_pairs(terms: Tensor) -> Tensor:
+    """Sum over the first axis, halves added until few are left."""
+    while terms.shape[0] > 4:
+        half = terms.shape[0] // 2
+        pairs = terms[:half] + terms[half : 2 * half]
+        is_even = 2 * half == terms.shape[0]
+        terms = pairs if is_even else ops.concatenate([pairs, terms[2 * half :]])
+    return ops.sum(terms, axis=0)
