@@ -111,9 +111,12 @@ class Entry:
         it knows TensorFlow only, and LocallyConnected2D's first implementation knows
         padding "valid" only, on which all three are compared. The second is measured
         however large, since the best of the three is asked for; but where two cores
-        have shown that the first is, the others are left out with one.
+        have shown that the first is, the others are left out with one. The third
+        multiplies sparse matrices, which XLA does not compile.
         """
         if self.contender in (LOCAL[2], LOCAL[3]) and setting.cores == 1:
+            return True
+        if self.contender == LOCAL[3] and setting.jit_compile:
             return True
         if self.contender in OF_KERAS2:
             return setting.backend != "tensorflow" or self.case.padding != "valid"

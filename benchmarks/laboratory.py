@@ -22,6 +22,10 @@ class WorkerError(RuntimeError):
     """A worker could not do what it was asked for."""
 
 
+class WorkerDied(WorkerError):
+    """Its process ended, and with it all the models that were in it."""
+
+
 class WorkerProcess:
     """A `worker.py` in a process of its own, under the given interpreter."""
 
@@ -50,7 +54,7 @@ class WorkerProcess:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise WorkerError(self._last_words())
+            raise WorkerDied(self._last_words())
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])
@@ -155,7 +159,7 @@ class Effort:
     """How long to measure: rounds, and seconds for an entry in each."""
 
     rounds: int = 7
-    seconds: float = 0.05
+    seconds: float = 0.04
 
 
 QUICK = Effort(rounds=3, seconds=0.005)
@@ -167,7 +171,8 @@ def hold_contest(
     """Let the entries take turns, a few steps at a time.
 
     All entries of a version of Keras live in one process, which ends with the contest.
-    An entry that fails is noted and left out of the rest.
+    An entry that fails is noted and left out of the rest; so are all entries whose
+    process another one has ended.
     """
     contest = Contest(setting)
     counts = {}
@@ -177,18 +182,35 @@ def hold_contest(
             counts[entry] = _count_steps(laboratory, setting, entry, effort)
             contest.steps[entry] = []
         except WorkerError as error:
-            contest.problems[entry] = str(error)
-    for _ in range(effort.rounds):
-        for entry in list(contest.steps):
+            _note_problem(contest, entry, error)
+    for number in range(effort.rounds):
+        for entry in _rotated(list(contest.steps), number):
+            if entry not in contest.steps:
+                continue
             try:
                 seconds = run(laboratory, setting, entry, counts[entry])
             except WorkerError as error:
-                contest.problems[entry] = str(error)
-                del contest.steps[entry]
+                _note_problem(contest, entry, error)
             else:
                 contest.steps[entry].append(seconds / counts[entry])
     laboratory.end_workers()
     return contest
+
+
+def _rotated(entries: list[Entry], number: int) -> list[Entry]:
+    """Each round begins with another entry, so that none gains by its neighbour."""
+    start = number % max(len(entries), 1)
+    return entries[start:] + entries[:start]
+
+
+def _note_problem(contest: Contest, entry: Entry, error: WorkerError) -> None:
+    contest.problems[entry] = str(error)
+    contest.steps.pop(entry, None)
+    if isinstance(error, WorkerDied):
+        for other in list(contest.steps):
+            if (other.contender in OF_KERAS2) == (entry.contender in OF_KERAS2):
+                contest.problems[other] = f"its process was ended by {entry.contender}"
+                del contest.steps[other]
 
 
 def _count_steps(

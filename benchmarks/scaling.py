@@ -53,9 +53,9 @@ def exponent(sides: Sequence[float], seconds: Sequence[float]) -> float:
 def measure(laboratory: Laboratory, quick: bool = False) -> list[Contest]:
     """In each setting one contest, of all sides and halos."""
     settings = SETTINGS[:1] if quick else SETTINGS
+    effort = QUICK if quick else Effort(rounds=5)
     return [
         hold_contest(laboratory, setting, _entries(laboratory, setting, quick), effort)
-        for effort in [QUICK if quick else Effort(rounds=5)]
         for setting in filter(laboratory.has_setting, settings)
     ]
 

@@ -139,12 +139,14 @@ def _remedy(demand: Demand, memory: int) -> str:
         is_less = least.bytes < demand.bytes
         even = f"Even {_takes(least)}, would not fit. " if is_less else ""
         return f"{even}To make it smaller, {shrink}"
+    if roomy is None and demand.bytes <= memory:
+        return f"To leave room, {shrink}"
     fits = f"{_takes(demand.with_halo(largest))}, is the largest that fits"
     if roomy is None:
         return f"A smaller `halo` stores less: {fits}, but to leave room, {shrink}"
-    if roomy == largest:
-        return f"A smaller `halo` stores less: {fits}."
     room = f"{_takes(demand.with_halo(roomy))}, leaves room for all else"
+    if roomy == largest or demand.bytes <= memory:
+        return f"A smaller `halo` stores less: {room}."
     return f"A smaller `halo` stores less: {room}; {fits}."
 
 

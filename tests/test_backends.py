@@ -14,14 +14,16 @@ from keras_softconv.callbacks import StructureMonitor
 
 strong = keras.regularizers.L2(0.5)
 layer = SoftConv2D(
-    4, 3, padding="same", groups=2, deviation_initializer="ones",
-    kernel_initializer="ones", bias_initializer="ones",
-    tie_regularizer=strong, off_template_regularizer=strong,
+    4, 3, padding="same", groups=2,
+    tie_regularizer=strong, off_template_regularizer=keras.regularizers.L1L2(0.1, 0.5),
     penalty_registration=sys.argv[1], halo=None if sys.argv[3] == "dense" else 1,
 )
 first, second = keras.Input((5, 4, 2)), keras.Input((5, 4, 2))
 model = keras.Model([first, second], keras.layers.Add()([layer(first), layer(second)]))
-model.compile(keras.optimizers.SGD(1e-4), "mse")
+# Weights that are all different, in case a backend mixes up their places.
+for weight in layer.trainable_weights:
+    weight.assign(np.random.default_rng(0).normal(size=weight.shape))
+model.compile(keras.optimizers.SGD(1e-2), "mse")
 x = np.linspace(-1, 1, 8 * 5 * 4 * 2).reshape(8, 5, 4, 2).astype("float32")
 monitor = StructureMonitor(sys.argv[2], update_freq="batch")
 history = model.fit(

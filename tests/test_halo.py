@@ -179,10 +179,16 @@ def test_empty_batches_and_batches_of_any_size(rng):
     np.testing.assert_allclose(compiled(x)[:2], compiled(x[:2]), rtol=1e-5, atol=1e-6)
 
 
-def test_large_images_export_a_small_graph(tmp_path):
-    # 14 million weights, 0.4 million pairs of position and input.
-    layer = SoftConv2D(32, 3, padding="same", halo=1)
-    model = keras.Sequential([keras.Input((128, 128, 1)), layer])
-    assert layer.deviations.shape.num_elements() == 128 * 128 * 25 * 32
+@pytest.mark.parametrize(
+    ("grid", "filters", "halo", "window"),
+    [((128, 128), 32, 1, 5 * 5), ((1, 4000), 1, 500, 1003 * 1)],
+    ids=["large image", "long signal"],
+)
+def test_large_inputs_export_a_small_graph(grid, filters, halo, window, tmp_path):
+    # 14 and 4 million weights, 0.4 and 4 million pairs of position and input.
+    layer = SoftConv2D(filters, 3, padding="same", halo=halo)
+    model = keras.Sequential([keras.Input((*grid, 1)), layer])
+    slots = layer.deviations.shape[-2]
+    assert slots == window if grid[0] > 1 else slots == 3 * window
     model.export(tmp_path / "export", verbose=False)
     assert (tmp_path / "export" / "saved_model.pb").stat().st_size < 5e5

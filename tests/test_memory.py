@@ -94,11 +94,28 @@ def test_more_than_a_quarter_is_built_with_a_warning(monkeypatch):
     SoftConv2D(2, 3, padding="same", dtype="float16").build((None, 10, 10, 1))
     # Where the largest below the dense kernel leaves room, and where none does.
     machine_of(monkeypatch, 0.0012)
-    with pytest.warns(UserWarning, match=r"less: `halo=3`, [^;]* is the largest that fits"):
+    with pytest.warns(UserWarning, match=r"less: `halo=3`, [^;]* leaves room for all else"):
         SoftConv2D(2, 3, padding="same").build((None, 10, 10, 1))
     machine_of(monkeypatch, 0.0001)
     with pytest.raises(ValueError, match=r"`halo=1`, .* fits, but to leave room, shrink"):
         SoftConv2D(2, 3, padding="same").build((None, 10, 10, 1))
+
+
+def test_a_layer_with_a_halo_is_told_of_smaller_ones_only(monkeypatch):
+    machine_of(monkeypatch, 0.0001)
+    for halo in (0, 1):  # 0.000029 and 0.00008 GB: none leaves room
+        with pytest.warns(UserWarning, match=rf"halo={halo} kernel .*batch. To [^`]*$"):
+            SoftConv2D(2, 3, padding="same", halo=halo).build((None, 10, 10, 1))
+    machine_of(monkeypatch, 0.001)
+    with pytest.warns(UserWarning, match=r"halo=3 kernel .* less: `halo=1`, .* room .*e.$"):
+        SoftConv2D(2, 3, padding="same", halo=3).build((None, 14, 14, 1))
+
+
+def test_a_long_signal_is_refused_before_anything_is_allocated(monkeypatch):
+    machine_of(monkeypatch, 16)
+    layer = SoftConv2D(16, (1, 3), padding="same")
+    with pytest.raises(ValueError, match=r"`halo=1951`, with 16 GB, is the largest"):
+        layer.build((None, 1, 16000, 1))
 
 
 def test_weights_that_are_not_trained_take_less(monkeypatch):
@@ -144,6 +161,14 @@ def test_a_dense_kernel_beyond_the_index_range_is_refused_on_any_machine(monkeyp
         monkeypatch.setattr(memory, "machine_memory", lambda size=size: size and size * GB)
         with pytest.raises(ValueError, match=message):
             layer.build((None, 224, 224, 3))
+
+
+def test_a_dense_form_beyond_the_index_range_is_refused_on_any_machine(monkeypatch):
+    machine_of(monkeypatch, 1000)
+    layer = SoftConv2D(1, 3, padding="same", halo=0)
+    layer.build((None, 300, 300, 1))
+    with pytest.raises(ValueError, match=r"8,100,000,000 entries.*at most 2,147,483,647"):
+        _ = layer.kernel
 
 
 def test_a_dense_form_that_does_not_fit_is_refused(monkeypatch):

@@ -81,6 +81,28 @@ def test_sums_of_weights_that_are_all_alike_are_right(backend, halo, side, filte
     np.testing.assert_allclose(errors, 0, atol=1e-5)
 
 
+@pytest.mark.parametrize("halo", [None, 1])
+@pytest.mark.parametrize(
+    ("channels", "filters", "groups"), [(48, 48, 48), (256, 16, 8), (300, 3, 1)]
+)
+def test_sums_over_channels_and_groups_that_are_all_alike_are_right(
+    halo, channels, filters, groups
+):
+    tf = pytest.importorskip("tensorflow")
+    from keras_softconv.geometry import Geometry
+    from keras_softconv.weight_sharing import ABSOLUTE, SQUARE, weight_sharing_of
+
+    axes = (4, 4), (3, 3), (1, 1), (1, 1), "same"
+    sharing = weight_sharing_of(Geometry(*axes, channels, filters, groups, halo))
+    weights = sharing.without_void(tf.fill(sharing.geometry.deviations_shape, 0.01))
+    on_template = sharing.geometry.template_size
+    counts = np.array([on_template, sharing.geometry.size - on_template])
+    for power, value in ((SQUARE, np.square), (ABSOLUTE, np.abs)):
+        sums = tf.function(sharing.partition_sums, jit_compile=True)(power, weights)
+        expected = counts * value(np.float64(np.float32(0.01)))
+        np.testing.assert_allclose(sums, expected, rtol=5e-6)
+
+
 def run(backend, halo, side, filters, *options) -> tuple[int, np.ndarray]:
     """How many weights there are and the relative errors of their sums."""
     name, *compiled = backend.split()
@@ -97,6 +119,27 @@ def run(backend, halo, side, filters, *options) -> tuple[int, np.ndarray]:
     assert result.returncode == 0, result.stderr
     size, *errors = result.stdout.split()
     return int(size), np.array(errors, float)
+
+
+@pytest.mark.parametrize("filters", [2, 6])
+def test_second_order_of_partition_sums(filters):
+    tf = pytest.importorskip("tensorflow")
+    from keras_softconv.geometry import Geometry
+    from keras_softconv.weight_sharing import SQUARE, DenseWeightSharing
+
+    axes = (3, 4), (2, 2), (1, 1), (1, 1), "valid"
+    sharing = DenseWeightSharing(Geometry(*axes, 1, filters))
+    x = tf.ones(sharing.geometry.kernel_shape)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            tie, off_template = sharing.partition_sums(SQUARE, x)
+            loss = tie + 10 * off_template
+        gradient = inner.gradient(loss, x)
+    expected = np.where(sharing.family_ids() >= 0, 2.0, 20.0)
+    np.testing.assert_array_equal(gradient, expected)
+    np.testing.assert_array_equal(outer.gradient(gradient, x), expected)
 
 
 def test_gradient_at_zero_and_of_second_order():

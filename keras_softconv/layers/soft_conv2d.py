@@ -71,7 +71,7 @@ class SoftConv2D(BaseSoftConv):
             columns and channels; entries that would lie outside the image stay 0. All
             else is as with the dense kernel, but `layer.kernel`, `layer.family_ids()`
             and `layer.template_mask()` are dense and refused where they cannot fit. A
-            window wider than about half the image stores more than the dense kernel.
+            halo of more than about half the image stores more than the dense kernel.
         penalty_registration: `"add_loss"` adds the penalties in `call`, once in a
             forward pass however often the layer is called. `"regularizer"` makes them
             weight regularizers instead: the same loss, and the choice for models under
@@ -89,8 +89,9 @@ class SoftConv2D(BaseSoftConv):
 
     Raises:
         ValueError: for arguments that Conv2D refuses, unknown input sizes, an input
-            that does not fit, or weights that with gradient and Adam's slots exceed the
-            machine's memory (beyond a quarter of it, a warning).
+            that does not fit, weights that with gradient and Adam's slots exceed the
+            machine's memory (beyond a quarter of it, a warning), or a dense kernel of
+            more than 2**31 - 1 of them.
 
     Example:
     >>> layer = keras_softconv.SoftConv2D(filters=1, kernel_size=2)
