@@ -92,7 +92,8 @@ class Findings:
             for curve in scaling.curves(contest):
                 if (curve.setting, curve.name, curve.along) == (setting, name, "image"):
                     # A fixed cost of small images flatters the fit over all sides.
-                    return max(curve.exponent, curve.last_exponent)
+                    powers = curve.exponent, curve.last_exponent
+                    return None if None in powers else max(powers)
         return None
 
 

@@ -186,6 +186,101 @@ def test_a_missed_claim_is_shown_as_a_miss(scripts):
     assert verdicts == ["met", "**missed**", "**missed**", "met", "not measured"]
 
 
+def test_claims_take_ratios_the_right_way_round(scripts):
+    cases, steps = scripts("cases"), scripts("steps")
+    Contest, Entry = scripts("laboratory").Contest, cases.Entry
+    Start, Peak = scripts("first_steps").Start, scripts("memory").Peak
+    here, soft, local = cases.Setting(), cases.SOFT, cases.LOCAL
+    halo = cases.HALOS
+
+    def contest(case, **seconds):
+        names = {"conv": cases.CONV, "halo0": halo[0], "halo2": halo[2], "soft": soft,
+                 "dense": cases.DENSE, "l2": cases.DENSE_L2, "naive": cases.NAIVE,
+                 "local1": local[1], "local2": local[2]}  # fmt: skip
+        times = {Entry(names[name], case): [t, t] for name, t in seconds.items()}
+        return Contest(here, steps=times)
+
+    large, many = scripts("first_steps").LARGE, scripts("memory").LARGE_IMAGES
+    sides = {16: 1.0, 32: 2.0, 64: 16.0}
+    curve = {Entry(halo[0], cases.Case(n, 3, 8)): [t] for n, t in sides.items()}
+    found = scripts("claims").Findings(
+        steps={
+            steps.AGAINST_DENSE: [
+                contest(steps.AGAINST_DENSE, dense=1, l2=2, soft=3, naive=12)
+            ],
+            steps.AGAINST_CONV: [contest(steps.AGAINST_CONV, conv=2, halo0=3, halo2=11)],
+            steps.AGAINST_LOCAL: [
+                contest(steps.AGAINST_LOCAL, conv=2, halo0=4, local1=6, local2=90)
+            ],
+        },
+        first_steps=[
+            Start(here, Entry(halo[0], steps.AGAINST_LOCAL), first=[1, 2, 3]),
+            Start(here, Entry(local[1], steps.AGAINST_LOCAL), first=[30, 30]),
+            Start(here, Entry(soft, large), first=[5.0]),
+            Start(here, Entry(cases.DENSE_L2, large), first=[4.0]),
+        ],
+        memory=[
+            Peak(here, Entry(soft, steps.AGAINST_DENSE), 900, 110),
+            Peak(here, Entry(cases.DENSE, steps.AGAINST_DENSE), 800, 100),
+            Peak(here, Entry(halo[1], many), 5000, 4000),
+        ],
+        scaling=[Contest(here, steps=curve)],
+    )
+    values = {
+        claim.text: claim.value
+        for claim in scripts("claims").claims(found)
+        if claim.setting == here and claim.value is not None
+    }
+    assert values == pytest.approx(
+        {
+            "A. step / Dense": 3,
+            "A. step / Dense + L2": 1.5,
+            "A. naive step / step": 4,
+            "A. peak memory / Dense": 1.1,
+            "B. halo 0: step / Conv2D": 1.5,
+            "B. halo 2: step / Conv2D": 5.5,
+            "B. step of LocallyConnected2D 1 / halo 0": 1.5,
+            "B. first step of LocallyConnected2D 1 / halo 0": 15,
+            "C. halo 0: exponent of the side": 3,  # of the last two sides
+            "C. halo 1: peak of the whole process, GB": 5,
+            "D. first step less that of Dense + L2, s": 1,
+        }
+    )
+    assert "not measured" in scripts("claims").render(found)
+
+
+def test_those_whose_process_died_are_not_said_to_have_failed_themselves(
+    scripts, monkeypatch
+):
+    cases, module = scripts("cases"), scripts("laboratory")
+    case = cases.Case(4, 1, 1, padding="valid")
+    entries = [
+        cases.Entry(name, case)
+        for name in (cases.CONV, cases.SOFT, cases.CONV_KERAS2, cases.DENSE)
+    ]
+    deadly, rounds = entries[1], []
+
+    def run(laboratory, setting, entry, count):
+        rounds.append(entry)
+        if entry == deadly and len(rounds) > 2 * len(entries):
+            raise module.WorkerDied("its process ended with code -9: silently")
+        return 0.001 * count
+
+    monkeypatch.setattr(module, "make", lambda *arguments: 1.0)
+    monkeypatch.setattr(module, "run", run)
+    with module.Laboratory(NO_KERAS2) as laboratory:
+        contest = module.hold_contest(
+            laboratory, cases.Setting(), entries, module.Effort(rounds=3)
+        )
+    assert contest.steps == {entries[2]: pytest.approx([0.001] * 3)}
+    assert contest.problems[deadly] == "its process ended with code -9: silently"
+    for other in (entries[0], entries[3]):
+        assert contest.problems[other] == "its process was ended by SoftConv2D"
+    # Before it died, another entry began each round.
+    assert rounds[2 * len(entries)] == entries[0]
+    assert rounds[-2:] == [entries[2]] * 2
+
+
 def test_every_table_has_its_place_in_the_document(scripts):
     run_all = scripts("run_all")
     document = run_all.DOCUMENT.read_text(encoding="utf-8")
