@@ -136,7 +136,8 @@ def draw(contests: list[Contest], path: Path) -> None:
         panel.set_xticks(sorted(ticks), [str(side) for side in sorted(ticks)])
         panel.minorticks_off()
         panel.set_xlabel(f"side of the {along}, pixels")
-        panel.legend(fontsize=8, loc="upper left")
+        panel.margins(y=0.35)  # room for the legend below the curves
+        panel.legend(fontsize=8, loc="lower right")
     panels[0].set_ylabel("training step, ms")
     figure.suptitle(f"{CHANNELS} to {FILTERS} channels, batch 32, {contests[0].setting}")
     figure.savefig(path, dpi=120)
