@@ -47,7 +47,7 @@ $(KERAS2): $(INSTALLED)
 	$(VENV)/keras2/bin/pip install --quiet "tensorflow==2.15.*" "keras==2.15.*"
 	@touch $@
 
-bench: $(BACKENDS) $(KERAS2)  ## Measure time and memory, rewrite docs/performance.md: 20 min.
+bench: $(BACKENDS) $(KERAS2)  ## Measure time and memory, rewrite docs/performance.md: 23 min.
 	$(RUN) benchmarks/run_all.py
 
 bench-quick: $(BACKENDS) $(KERAS2)  ## Try the same on tiny layers and write nothing.

@@ -17,7 +17,7 @@ from steps import AGAINST_DENSE, AGAINST_LOCAL
 
 LARGE = Case(64, 1, 2, batch=8)  # 33.5 million weights
 ON_DENSE = [DENSE, DENSE_L2, SOFT, NAIVE]
-# LocallyConnected2D's third implementation takes longest of all, in any respect.
+# Without LocallyConnected2D's third implementation: half a minute, and never the best.
 ON_LOCAL = [CONV, HALOS[0], HALOS[2], LOCAL[1], LOCAL[2]]
 STARTS = 2
 LATER_STEPS = 2
