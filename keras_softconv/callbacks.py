@@ -4,7 +4,6 @@ import os
 import warnings
 from numbers import Integral
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import keras
@@ -42,7 +41,9 @@ class StructureMonitor(keras.callbacks.Callback):
     at the step `optimizer.iterations`, beginning with the state before training, which
     is step 0 in a new model (of a model without weights yet it warns). They form a run of
     their own, `<log_dir>/softconv`, so `log_dir` can be the one given to
-    `keras.callbacks.TensorBoard`.
+    `keras.callbacks.TensorBoard`. It is written by TensorBoard's own writer, on every
+    backend, and by one process only where `keras.distribution` spreads the training over
+    several; the callback has to be in all of them.
 
     At the end of each epoch the same numbers stand in `logs` under the same names, for
     `History` and for every callback that comes *after* this one in the list
@@ -83,15 +84,24 @@ class StructureMonitor(keras.callbacks.Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        layers = soft_layers(self.model)
-        if not layers and self.model.built:
+        if not soft_layers(self.model) and self.model.built:
             raise ValueError(
                 "StructureMonitor found no SoftConv layer to watch. Expected at least "
                 f"one in the model. Received: model '{self.model.name}' with layers "
                 f"{[layer.name for layer in self.model.layers]}. Add a SoftConv2D "
                 "layer, or leave the callback out."
             )
-        if all(layer.built for layer in layers.values()) and layers:
+        self._epoch_step = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if self._epoch_step is None:
+            self._write_start()
+        self._epoch_step = self._step()
+
+    def _write_start(self) -> None:
+        # Not in `on_train_begin`, where `BackupAndRestore` may still have to restore.
+        layers = soft_layers(self.model).values()
+        if layers and all(layer.built for layer in layers):
             self._write(self._numbers())
         else:
             warnings.warn(
@@ -101,9 +111,6 @@ class StructureMonitor(keras.callbacks.Callback):
                 "see the start as well.",
                 stacklevel=2,
             )
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._epoch_step = self._step()
 
     def _after_batch(self, batch: int, logs: dict | None = None) -> None:
         period = 1 if self.update_freq == "batch" else self.update_freq
@@ -124,8 +131,6 @@ class StructureMonitor(keras.callbacks.Callback):
             )
         if self.update_freq == "epoch":
             self._write(numbers)
-        if self._writer is not None:
-            self._writer.flush()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         if self._writer is not None:
@@ -153,21 +158,26 @@ class StructureMonitor(keras.callbacks.Callback):
         if step == self._last_step:
             return  # a second `fit` begins where the first one ended
         self._last_step = step
-        summary = _tensorflow().summary
+        if not _is_first_process():
+            return
         if self._writer is None:
-            self._writer = summary.create_file_writer(str(self.log_dir / RUN))
-        # Keras's TensorBoard callback leaves recording switched off between its own
-        # steps if it has an integer `update_freq`.
-        with self._writer.as_default(), summary.record_if(True):
-            for tag, value in numbers.items():
-                description = DESCRIPTIONS[tag.rpartition("/")[2]]
-                summary.scalar(tag, value, step=step, description=description)
+            self._writer = _new_writer(self.log_dir / RUN)
+        for tag, value in numbers.items():
+            description = DESCRIPTIONS[tag.rpartition("/")[2]]
+            self._writer.add_scalar(tag, value, step, description=description)
+        self._writer.flush()  # whatever becomes of the process
 
 
-def _tensorflow() -> ModuleType:
-    import tensorflow
+def _is_first_process() -> bool:
+    distribution = keras.distribution.distribution()
+    return distribution is None or distribution.data_shard_id == 0
 
-    return tensorflow
+
+def _new_writer(folder: Path) -> Any:
+    # Imports TensorFlow where it is installed, hence not before it is needed.
+    from tensorboard.summary import Writer
+
+    return Writer(str(folder))
 
 
 def _standardize_log_dir(log_dir: Any) -> Path:
