@@ -48,12 +48,14 @@ def standardize_tuple(value: Any, rank: int, name: str) -> tuple[int, ...]:
 def standardize_padding(padding: Any, rank: int) -> str | Pads:
     """A named padding in lower case, or one `(before, after)` pair per axis.
 
-    `"SAME" -> "same"`, `1 -> ((1, 1), (1, 1))`, `(1, (0, 2)) -> ((1, 1), (0, 2))`.
+    `"SAME" -> "same"`, `1 -> ((1, 1), (1, 1))`, `(1, (0, 2)) -> ((1, 1), (0, 2))`. 'causal'
+    is for one axis, as in Conv1D.
 
     Raises:
         ValueError: for any other name, a negative number, or a wrong count.
     """
-    if isinstance(padding, str) and padding.lower() in NAMED_PADDINGS:
+    named = NAMED_PADDINGS if rank > 1 else (*NAMED_PADDINGS, "causal")
+    if isinstance(padding, str) and padding.lower() in named:
         return padding.lower()
     entries = (padding,) * rank if _is_integer(padding) else padding
     if _is_sequence(entries):
@@ -61,7 +63,7 @@ def standardize_padding(padding: Any, rank: int) -> str | Pads:
         if len(pads) == rank and None not in pads:
             return pads
     raise ValueError(
-        "The `padding` argument must be one of 'valid', 'same', 'circular', a "
+        f"The `padding` argument must be one of {', '.join(map(repr, named))}, a "
         "non-negative integer, or one non-negative integer or (before, after) "
         f"pair per axis ({rank} here). Received: padding={padding!r}. For "
         f"example, one step on every side is `padding=1`, or "

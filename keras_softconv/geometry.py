@@ -27,10 +27,12 @@ def axis_pads(
 
     'same' is Keras's rule: `ceil(size / stride)` outputs, and whatever padding they
     need beyond the input, the smaller half first. 'circular' has the same outputs
-    and wraps the same number of steps.
+    and wraps the same number of steps. 'causal' pads so that no output sees later inputs.
     """
     if padding == "valid":
         return 0, 0
+    if padding == "causal":
+        return dilation * (taps - 1), 0
     if padding in ("same", "circular"):
         outputs = -(-size // stride)
         total = max((outputs - 1) * stride + dilation * (taps - 1) + 1 - size, 0)
@@ -152,7 +154,8 @@ class Geometry:
     Args:
         input_grid: input steps per axis, without batch and channels.
         kernel_size, strides, dilation_rate: one positive integer per axis.
-        padding: 'valid', 'same', 'circular' or one `(before, after)` pair per axis.
+        padding: 'valid', 'same', 'circular', 'causal' or one `(before, after)` pair per
+            axis.
         in_channels, filters, groups: as in Keras's convolutions.
         halo: how many input steps around each receptive field have a weight, along
             every axis; None for all.

@@ -1,6 +1,8 @@
 """Layers between Dense and Conv."""
 
 from keras_softconv.layers.base_soft_conv import BaseSoftConv
+from keras_softconv.layers.soft_conv1d import SoftConv1D
 from keras_softconv.layers.soft_conv2d import SoftConv2D
+from keras_softconv.layers.soft_conv3d import SoftConv3D
 
-__all__ = ["BaseSoftConv", "SoftConv2D"]
+__all__ = ["BaseSoftConv", "SoftConv1D", "SoftConv2D", "SoftConv3D"]

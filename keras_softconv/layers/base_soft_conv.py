@@ -1,8 +1,10 @@
 """What soft convolutions of every rank share."""
 
+import inspect
 from collections.abc import Callable
+from functools import wraps
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -17,45 +19,54 @@ from keras_softconv.penalties import kernel_penalties, penalty
 from keras_softconv.weight_sharing import DenseWeightSharing, weight_sharing_of
 
 Tensor = Any
+Function = TypeVar("Function", bound=Callable)
+
+# Arguments whose names end so are Keras objects.
+KINDS = {
+    "activation": activations,
+    "initializer": initializers,
+    "regularizer": regularizers,
+    "constraint": constraints,
+}
 
 
 class BaseSoftConv(keras.layers.Layer):
     """Dense weights, softly tied like a convolution's; see `SoftConv2D`.
 
-    Args:
-        rank: number of spatial axes. The other arguments are `SoftConv2D`'s.
+    A subclass sets `rank`, the number of spatial axes.
     """
+
+    rank: int
 
     def __init__(
         self,
-        rank: int,
         filters: int,
         kernel_size: int | tuple[int, ...],
-        strides: int | tuple[int, ...],
-        padding: Any,
-        data_format: str | None,
-        dilation_rate: int | tuple[int, ...],
-        groups: int,
-        activation: Any,
-        use_bias: bool,
-        kernel_initializer: Any,
-        bias_initializer: Any,
-        kernel_regularizer: Any,
-        bias_regularizer: Any,
-        activity_regularizer: Any,
-        kernel_constraint: Any,
-        bias_constraint: Any,
+        strides: int | tuple[int, ...] = 1,
+        padding: Any = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        activation: str | Callable | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         *,
-        tie_regularizer: Any,
-        off_template_regularizer: Any,
-        deviation_initializer: Any,
-        halo: int | None,
-        penalty_registration: str,
+        tie_regularizer: Any = regularizers.L2(1e-3),
+        off_template_regularizer: Any = regularizers.L2(1e-3),
+        deviation_initializer: Any = "zeros",
+        halo: int | None = None,
+        penalty_registration: str = "add_loss",
         **kwargs: Any,
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         # Passed args.
-        self.rank = rank
+        rank = self.rank
         self.filters, self.groups = arguments.standardize_filters(filters, groups)
         self.kernel_size = arguments.standardize_tuple(kernel_size, rank, "kernel_size")
         self.strides = arguments.standardize_tuple(strides, rank, "strides")
@@ -335,34 +346,32 @@ class BaseSoftConv(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        config.update(
-            {
-                "filters": self.filters,
-                "kernel_size": self.kernel_size,
-                "strides": self.strides,
-                "padding": self.padding,
-                "data_format": self.data_format,
-                "dilation_rate": self.dilation_rate,
-                "groups": self.groups,
-                "activation": activations.serialize(self.activation),
-                "use_bias": self.use_bias,
-                "kernel_initializer": initializers.serialize(self.kernel_initializer),
-                "bias_initializer": initializers.serialize(self.bias_initializer),
-                "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-                "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-                "activity_regularizer": regularizers.serialize(self.activity_regularizer),
-                "kernel_constraint": constraints.serialize(self.kernel_constraint),
-                "bias_constraint": constraints.serialize(self.bias_constraint),
-                "tie_regularizer": regularizers.serialize(self.tie_regularizer),
-                "off_template_regularizer": regularizers.serialize(
-                    self.off_template_regularizer
-                ),
-                "deviation_initializer": initializers.serialize(self.deviation_initializer),
-                "halo": self.halo,
-                "penalty_registration": self.penalty_registration,
-            }
-        )
+        for name in ARGUMENTS:
+            value, kind = getattr(self, name), name.rpartition("_")[2]
+            config[name] = KINDS[kind].serialize(value) if kind in KINDS else value
         return config
+
+
+# The constructor's own, in its order.
+ARGUMENTS = tuple(inspect.signature(BaseSoftConv).parameters)[:-1]
+
+
+def with_steps_along(rank: int, initialize: Function) -> Function:
+    """The same constructor, with Keras's own defaults: a stride for every axis."""
+
+    @wraps(initialize)
+    def __init__(self: BaseSoftConv, *args: Any, **kwargs: Any) -> None:
+        initialize(self, *args, **kwargs)
+
+    signature = inspect.signature(initialize)
+    steps = {
+        name: parameter.replace(default=(1,) * rank)
+        for name, parameter in signature.parameters.items()
+        if name in ("strides", "dilation_rate")
+    }
+    parameters = (signature.parameters | steps).values()
+    __init__.__signature__ = signature.replace(parameters=parameters)
+    return __init__
 
 
 class _WeightRegularizer(keras.Regularizer):

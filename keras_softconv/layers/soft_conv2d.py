@@ -1,12 +1,8 @@
 """The two-dimensional soft convolution."""
 
-from collections.abc import Callable
-from typing import Any
-
 import keras
-from keras import regularizers
 
-from keras_softconv.layers.base_soft_conv import BaseSoftConv
+from keras_softconv.layers.base_soft_conv import BaseSoftConv, with_steps_along
 
 
 @keras.saving.register_keras_serializable(package="keras_softconv")
@@ -106,54 +102,5 @@ class SoftConv2D(BaseSoftConv):
     network".
     """
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int | tuple[int, int],
-        strides: int | tuple[int, int] = (1, 1),
-        padding: Any = "valid",
-        data_format: str | None = None,
-        dilation_rate: int | tuple[int, int] = (1, 1),
-        groups: int = 1,
-        activation: str | Callable | None = None,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        *,
-        tie_regularizer: Any = regularizers.L2(1e-3),
-        off_template_regularizer: Any = regularizers.L2(1e-3),
-        deviation_initializer: Any = "zeros",
-        halo: int | None = None,
-        penalty_registration: str = "add_loss",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            2,
-            filters,
-            kernel_size,
-            strides,
-            padding,
-            data_format,
-            dilation_rate,
-            groups,
-            activation,
-            use_bias,
-            kernel_initializer,
-            bias_initializer,
-            kernel_regularizer,
-            bias_regularizer,
-            activity_regularizer,
-            kernel_constraint,
-            bias_constraint,
-            tie_regularizer=tie_regularizer,
-            off_template_regularizer=off_template_regularizer,
-            deviation_initializer=deviation_initializer,
-            halo=halo,
-            penalty_registration=penalty_registration,
-            **kwargs,
-        )
+    rank = 2
+    __init__ = with_steps_along(2, BaseSoftConv.__init__)
