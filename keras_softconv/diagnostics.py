@@ -26,7 +26,7 @@ def soft_layers(model: keras.Layer) -> dict[str, BaseSoftConv]:
     layers have the same path, the later ones are numbered: `encoder/soft_1`.
     """
     found: dict[str, BaseSoftConv] = {}
-    for layer in _walk(model, set()):
+    for layer in layers_within(model):
         if isinstance(layer, BaseSoftConv):
             path = unnumbered = layer.path or layer.name
             number = 0
@@ -37,8 +37,11 @@ def soft_layers(model: keras.Layer) -> dict[str, BaseSoftConv]:
     return found
 
 
-def _walk(layer: keras.Layer, seen: set[int]) -> Iterator[keras.Layer]:
+def layers_within(
+    layer: keras.Layer, seen: set[int] | None = None
+) -> Iterator[keras.Layer]:
     """The layer and those below it, each once, in the order of their making."""
+    seen = set() if seen is None else seen
     if id(layer) in seen:
         return
     seen.add(id(layer))
@@ -46,7 +49,7 @@ def _walk(layer: keras.Layer, seen: set[int]) -> Iterator[keras.Layer]:
     for attribute in list(vars(layer).values()):
         for child in _elements(attribute):
             if isinstance(child, keras.Layer):
-                yield from _walk(child, seen)
+                yield from layers_within(child, seen)
 
 
 def _elements(attribute: Any) -> list:
@@ -72,31 +75,45 @@ def structure_numbers(layer: BaseSoftConv) -> dict[str, Tensor]:
         Dict of scalar tensors.
     """
     sharing = layer.weight_sharing
-    means = layer.family_means()
-    shared_kernel = ops.cast(layer.shared_kernel, means.dtype)
-    deviations = ops.cast(layer.deviations, means.dtype)
-    members = sharing.members(deviations)
-    # The shared kernel cancels; subtracting it last would leave only rounding errors
-    # of families that are nearly tied.
-    shades = members - sharing.copies(sharing.project(deviations))
-    weights = members + sharing.copies(shared_kernel)
+    deviations = _in_full_precision(layer.deviations)
+    shared_kernel = ops.cast(layer.shared_kernel, deviations.dtype)
+    weights = sharing.members(deviations) + sharing.copies(shared_kernel)
     _, off_template_mass = sharing.partition_sums(ABSOLUTE, deviations)
-    _, off_template_energy = sharing.partition_sums(SQUARE, deviations)
-
-    counts = sharing.geometry.member_counts[..., None, None]
-    counts = ops.convert_to_tensor(counts, means.dtype)
-    convolution_energy = ops.sum(counts * ops.square(means))
-    family_energy = total(ops.square(shades))
-    energy = convolution_energy + family_energy + off_template_energy
     mass = total(ops.absolute(weights)) + off_template_mass
+    convolution, family, off_template = energies(layer)
+    energy = convolution + family + off_template
     return {
-        "family_variance": family_energy / max(sharing.geometry.template_size, 1),
-        "off_template_mass": _share(off_template_mass, mass, of_nothing=0),
-        "convolution_share": _share(convolution_energy, energy, of_nothing=1),
+        "family_variance": family / max(sharing.geometry.template_size, 1),
+        "off_template_mass": share(off_template_mass, mass, of_nothing=0),
+        "convolution_share": share(convolution, energy, of_nothing=1),
     }
 
 
-def _share(part: Tensor, whole: Tensor, of_nothing: float) -> Tensor:
+def energies(layer: BaseSoftConv) -> tuple[Tensor, Tensor, Tensor]:
+    """The three parts of the energy `||W||^2` of a layer's effective kernel.
+
+    Returns:
+        What the nearest convolution explains, what is left within the families, and what
+        is off the template, as scalar tensors.
+    """
+    sharing = layer.weight_sharing
+    deviations = _in_full_precision(layer.deviations)
+    # The shared kernel cancels; subtracting it last would leave only rounding errors
+    # of families that are nearly tied.
+    means_of_members = sharing.copies(sharing.project(deviations))
+    shades = sharing.members(deviations) - means_of_members
+    counts = sharing.geometry.member_counts[..., None, None]
+    counts = ops.convert_to_tensor(counts, deviations.dtype)
+    convolution = ops.sum(counts * ops.square(layer.family_means()))
+    _, off_template = sharing.partition_sums(SQUARE, deviations)
+    return convolution, total(ops.square(shades)), off_template
+
+
+def _in_full_precision(weight: keras.Variable) -> Tensor:
+    return ops.cast(weight, keras.backend.result_type(weight.dtype, "float32"))
+
+
+def share(part: Tensor, whole: Tensor, of_nothing: float) -> Tensor:
     """`part / whole`, and NaN where the weights are."""
     nothing = ops.equal(whole, 0)
     return ops.where(nothing, of_nothing, part / ops.where(nothing, 1, whole))

@@ -346,14 +346,15 @@ class BaseSoftConv(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        for name in ARGUMENTS:
+        for name in CONV_ARGUMENTS + SOFT_ARGUMENTS:
             value, kind = getattr(self, name), name.rpartition("_")[2]
             config[name] = KINDS[kind].serialize(value) if kind in KINDS else value
         return config
 
 
-# The constructor's own, in its order.
-ARGUMENTS = tuple(inspect.signature(BaseSoftConv).parameters)[:-1]
+_PARAMETERS = list(inspect.signature(BaseSoftConv).parameters.values())[:-1]  # no kwargs
+SOFT_ARGUMENTS = tuple(p.name for p in _PARAMETERS if p.kind is p.KEYWORD_ONLY)
+CONV_ARGUMENTS = tuple(p.name for p in _PARAMETERS if p.kind is not p.KEYWORD_ONLY)
 
 
 def with_steps_along(rank: int, initialize: Function) -> Function:

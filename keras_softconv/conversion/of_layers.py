@@ -1,0 +1,294 @@
+"""One convolution to a SoftConv layer, and a SoftConv layer to the nearest convolution."""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from keras_softconv.diagnostics import energies, layers_within, share
+from keras_softconv.layers import (
+    CONV_ARGUMENTS,
+    SOFT_ARGUMENTS,
+    BaseSoftConv,
+    SoftConv1D,
+    SoftConv2D,
+    SoftConv3D,
+)
+from keras_softconv.weight_sharing import SQUARE
+
+Tensor = Any
+Shape = tuple[int, ...]
+
+SOFT_OF = {
+    layers.Conv1D: SoftConv1D,
+    layers.Conv2D: SoftConv2D,
+    layers.Conv3D: SoftConv3D,
+}
+CONV_OF = {soft: conv for conv, soft in SOFT_OF.items()}
+ZERO_PADDINGS = {
+    SoftConv1D: layers.ZeroPadding1D,
+    SoftConv2D: layers.ZeroPadding2D,
+    SoftConv3D: layers.ZeroPadding3D,
+}
+KERNELS = ("family_means", "shared_kernel")
+
+
+def from_conv(conv: keras.Layer, input_shape: Shape, **soft_arguments: Any) -> BaseSoftConv:
+    """A SoftConv layer that computes what a convolution computes.
+
+    Its shared kernel and shared bias are the convolution's, its deviations are zero unless
+    a `deviation_initializer` is given. Name, data type and all arguments are carried over.
+
+    Args:
+        conv: a built `Conv1D`, `Conv2D` or `Conv3D`. It is not changed.
+        input_shape: shape of one input, without the batch axis.
+        **soft_arguments: `tie_regularizer`, `off_template_regularizer`,
+            `deviation_initializer`, `halo` and `penalty_registration`, as of SoftConv2D.
+
+    Returns:
+        A built `SoftConv1D`, `SoftConv2D` or `SoftConv3D`.
+
+    Raises:
+        ValueError: for any other layer, a subclass included, an unbuilt one or one with
+            LoRA weights; an `input_shape` that does not fit; other arguments.
+
+    Example:
+    >>> conv = keras.layers.Conv2D(4, 3, padding="same")
+    >>> conv.build((None, 8, 8, 1))
+    >>> soft = keras_softconv.from_conv(conv, (8, 8, 1), halo=1)
+    >>> x = np.random.normal(size=(2, 8, 8, 1))
+    >>> bool(np.allclose(soft(x), conv(x), atol=1e-5))
+    True
+    """
+    check_convertible(conv, SOFT_OF)
+    soft = soft_like(conv, soft_arguments)
+    _check_input_shape(conv, input_shape)
+    soft.build((None, *input_shape))
+    carry_to_soft(conv, soft)
+    return soft
+
+
+def to_conv(soft: BaseSoftConv, kernel: str = "family_means") -> keras.Layer:
+    """The convolution nearest to a SoftConv layer.
+
+    A tap that sees nothing but padding has no family; it keeps the shared kernel's value,
+    so that `to_conv(from_conv(conv, ...))` is `conv` again, to the last bit.
+
+    What the convolution lacks is told by its attribute `dropped_energy`, with W and b the
+    effective kernel and biases of the layer and V and c those of the convolution:
+
+        {"kernel": ||W - V||^2 / ||W||^2, "bias": ||b - c||^2 / ||b||^2}
+
+    With the family means the first is `1 - convolution_share`.
+
+    Args:
+        soft: a built `SoftConv1D`, `SoftConv2D` or `SoftConv3D`. It is not changed.
+        kernel: `"family_means"`, with which least energy is dropped, or
+            `"shared_kernel"`, the better one with lasso-like ties, in which a few problem
+            children would pull the mean.
+
+    Returns:
+        A built `Conv1D`, `Conv2D` or `Conv3D`. Keras's have neither explicit nor circular
+        padding: with these it is a model of the layer's name that pads and convolves.
+
+    Raises:
+        ValueError: for any other layer, a subclass included, an unbuilt one, or another
+            `kernel`.
+
+    Example:
+    >>> soft = keras_softconv.SoftConv2D(4, 3, deviation_initializer="glorot_uniform")
+    >>> soft.build((None, 8, 8, 1))
+    >>> conv = keras_softconv.to_conv(soft)
+    >>> conv.dropped_energy["kernel"] > 0.5, conv.dropped_energy["bias"]
+    (True, 0.0)
+    """
+    check_convertible(soft, CONV_OF)
+    check_kernel(kernel)
+    conv = conv_like(soft)
+    if not conv.built:
+        conv.build((None, *_input_shape(soft)))
+    carry_to_conv(soft, conv, kernel)
+    return conv
+
+
+# The layer of the other kind, without weights.
+
+
+def soft_like(conv: keras.Layer, soft_arguments: dict[str, Any]) -> BaseSoftConv:
+    """An unbuilt SoftConv layer with the arguments of a convolution."""
+    check_soft_arguments(soft_arguments)
+    return SOFT_OF[type(conv)](**_arguments(conv), **soft_arguments)
+
+
+def conv_like(soft: BaseSoftConv) -> keras.Layer:
+    """An unbuilt convolution with the arguments of a SoftConv layer.
+
+    Or a model whose last layer is a convolution of what the others pad.
+    """
+    conv, arguments = CONV_OF[type(soft)], _arguments(soft)
+    if soft.padding in ("valid", "same", "causal"):
+        return conv(**arguments)
+    inputs = keras.Input(_input_shape(soft), dtype=soft.compute_dtype)
+    outputs = conv(**arguments | {"padding": "valid"})(_pad(soft, inputs))
+    return keras.Model(inputs, outputs, name=soft.name, trainable=soft.trainable)
+
+
+def _pad(soft: BaseSoftConv, inputs: Tensor) -> Tensor:
+    pads = soft.weight_sharing.geometry.pads
+    if soft.padding != "circular":
+        return ZERO_PADDINGS[type(soft)](
+            pads if len(pads) > 1 else pads[0],
+            data_format=soft.data_format,
+            dtype=soft.dtype_policy,
+            name=f"{soft.name}_padding",
+        )(inputs)
+    first_axis = 1 if soft.data_format == "channels_last" else 2
+    for axis, (before, after) in enumerate(pads, first_axis):
+        earlier_axes, size = (slice(None),) * axis, inputs.shape[axis]
+        last, first = slice(size - before, None), slice(None, after)
+        parts = [inputs[*earlier_axes, last]] if before else []
+        parts += [inputs, inputs[*earlier_axes, first]] if after else [inputs]
+        inputs = ops.concatenate(parts, axis) if len(parts) > 1 else inputs
+    return inputs
+
+
+def _arguments(layer: keras.Layer) -> dict[str, Any]:
+    """What a convolution and a soft one have in common, as their constructors take it."""
+    arguments = {name: getattr(layer, name) for name in CONV_ARGUMENTS}
+    if isinstance(layer.activation, keras.Layer):  # it may have weights of its own
+        arguments["activation"] = copy_of(layer.activation)
+    base = {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype_policy}
+    return arguments | base
+
+
+def copy_of(layer: keras.Layer) -> keras.Layer:
+    """A layer of the same class and arguments."""
+    return type(layer).from_config(layer.get_config())
+
+
+def _input_shape(soft: BaseSoftConv) -> Shape:
+    return tuple(soft.get_build_config()["input_shape"][1:])
+
+
+# The weights.
+
+
+def carry_to_soft(conv: keras.Layer, soft: BaseSoftConv) -> None:
+    """Make a SoftConv layer compute what a convolution computes."""
+    soft.shared_kernel.assign(conv.kernel)
+    if conv.use_bias:
+        soft.shared_bias.assign(conv.bias)
+    _carry_activation(conv, soft)
+
+
+def carry_to_conv(soft: BaseSoftConv, conv: keras.Layer, kernel: str) -> None:
+    """Give a convolution the weights nearest to a SoftConv layer's."""
+    conv.dropped_energy = _dropped_energy(soft, kernel)
+    if isinstance(conv, keras.Model):
+        conv = conv.layers[-1]
+    shared_kernel, bias = soft.shared_kernel, soft.shared_bias
+    if kernel == "family_means":
+        counts = soft.weight_sharing.geometry.member_counts[..., None, None]
+        shared_kernel = ops.where(counts > 0, soft.family_means(), shared_kernel)
+        bias = bias + _mean(soft.bias_deviations) if soft.use_bias else None
+    conv.kernel.assign(shared_kernel)
+    if soft.use_bias:
+        conv.bias.assign(bias)
+    _carry_activation(soft, conv)
+
+
+def _carry_activation(layer: keras.Layer, clone: keras.Layer) -> None:
+    activation = layer.activation
+    if isinstance(activation, keras.Layer) and activation.built:
+        if not clone.activation.built:
+            clone.activation.build_from_config(activation.get_build_config())
+        carry_state(activation, clone.activation)
+
+
+def carry_state(layer: keras.Layer, clone: keras.Layer) -> None:
+    """Give a copy of a layer its weights, and what it computes from them."""
+    pairs = zip(layers_within(layer), layers_within(clone), strict=True)
+    for source, target in pairs:
+        store = {}
+        source.save_own_variables(store)
+        target.load_own_variables(store)
+
+
+def _dropped_energy(soft: BaseSoftConv, kernel: str) -> dict[str, float]:
+    convolution, family, off_template = energies(soft)
+    energy, dropped = convolution + family + off_template, family + off_template
+    if kernel == "shared_kernel":
+        dropped = off_template + soft.weight_sharing.template_sum(SQUARE, soft.deviations)
+    shares = {"kernel": share(dropped, energy, of_nothing=0), "bias": 0.0}
+    if soft.use_bias:
+        deviations = ops.convert_to_tensor(soft.bias_deviations)
+        shades = deviations - (_mean(deviations) if kernel == "family_means" else 0)
+        parts = (ops.sum(ops.square(part)) for part in (shades, soft.bias))
+        shares["bias"] = share(*parts, of_nothing=0)
+    return {name: float(ops.convert_to_numpy(value)) for name, value in shares.items()}
+
+
+def _mean(bias_deviations: Tensor) -> Tensor:
+    """Over the output positions."""
+    return ops.mean(bias_deviations, axis=tuple(range(len(bias_deviations.shape) - 1)))
+
+
+# Checks.
+
+
+def check_convertible(layer: Any, kinds: dict[type, type]) -> None:
+    """Raise `ValueError` unless a layer is exactly of one of these kinds, and built."""
+    names = ", ".join(kind.__name__ for kind in kinds)
+    title = f"{type(layer).__name__} '{getattr(layer, 'name', layer)}'"
+    if type(layer) not in kinds:
+        raise ValueError(
+            f"Expected a layer of exactly one of the classes {names}: what another one "
+            f"computes, a subclass included, cannot be known. Received: {title}. Convert "
+            "the layers of these classes, for example those of a whole model by `soften` "
+            "and `harden`, whose `predicate` can leave others out."
+        )
+    if not layer.built:
+        raise ValueError(
+            f"You must build the layer before converting it, because it has no weights "
+            f"yet. Received: an unbuilt {title}. Call it on an input, or call "
+            "`layer.build(input_shape)`."
+        )
+    if getattr(layer, "lora_enabled", False):
+        raise ValueError(
+            f"Expected a convolution without LoRA weights. Received: {title} with "
+            f"lora_rank={layer.lora_rank}. Merge them first: make the same layer without "
+            "`lora_rank` and set its weights to `[layer.kernel, layer.bias]`."
+        )
+
+
+def check_soft_arguments(soft_arguments: dict[str, Any]) -> None:
+    """Raise `ValueError` for arguments that are taken over from a convolution."""
+    unknown = sorted(set(soft_arguments) - set(SOFT_ARGUMENTS))
+    if unknown:
+        raise ValueError(
+            "Expected only arguments that a SoftConv layer has and a convolution has not, "
+            f"{SOFT_ARGUMENTS}. Received: {unknown}. All others are taken over from the "
+            "convolution: change them there."
+        )
+
+
+def check_kernel(kernel: Any) -> None:
+    """Raise `ValueError` for an unknown choice of a convolution's kernel."""
+    if not isinstance(kernel, str) or kernel not in KERNELS:
+        raise ValueError(
+            f"`kernel` must be one of {KERNELS}. Received: kernel={kernel!r}. Keep "
+            "'family_means' unless the ties are lasso-like."
+        )
+
+
+def _check_input_shape(conv: keras.Layer, input_shape: Any) -> None:
+    rank, channels = conv.rank, conv.kernel.shape[-2] * conv.groups
+    is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == rank + 1
+    channel_axis = -1 if conv.data_format == "channels_last" else 0
+    if not is_shape or input_shape[channel_axis] != channels:
+        raise ValueError(
+            f"`input_shape` must be the shape of one input of the convolution, without "
+            f"the batch axis: {rank + 1} sizes in the format {conv.data_format!r}, of "
+            f"which {channels} channels. Received: input_shape={input_shape!r}. A batch "
+            "`x` of inputs has the `input_shape` `x.shape[1:]`."
+        )

@@ -1,0 +1,183 @@
+"""A whole model with soft convolutions for its convolutions, and back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_softconv.conversion.of_layers import (
+    CONV_OF,
+    SOFT_OF,
+    carry_state,
+    carry_to_conv,
+    carry_to_soft,
+    check_convertible,
+    check_kernel,
+    check_soft_arguments,
+    conv_like,
+    copy_of,
+    soft_like,
+)
+
+Predicate = Callable[[keras.Layer], bool]
+Replace = Callable[[keras.Layer], keras.Layer]
+Carry = Callable[[keras.Layer, keras.Layer], None]
+
+
+def soften(
+    model: keras.Model, predicate: Predicate | None = None, **soft_arguments: Any
+) -> keras.Model:
+    """A copy of a model in which soft convolutions stand for its convolutions.
+
+    The copy predicts what the model predicts; its weights are its own. Names stay, layers
+    that were shared are shared, in nested models and within `TimeDistributed` too. Other
+    composite layers are copied as they are. A compiled model gives a compiled copy, with
+    an optimizer that has yet to make its first step, as by `keras.models.clone_model`.
+
+    Args:
+        model: a built Sequential or functional model. It is not changed.
+        predicate: asked for every `Conv1D`, `Conv2D` and `Conv3D` whether to soften it;
+            None softens all. Call `soften` again to treat others differently.
+        **soft_arguments: of `from_conv`.
+
+    Returns:
+        A model.
+
+    Raises:
+        ValueError: for a subclassed or unbuilt model, one without a convolution that the
+            predicate chooses, a chosen one that cannot be converted, inputs of unknown
+            size, or other arguments.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3)])
+    >>> soft = keras_softconv.soften(model, halo=1)
+    >>> [type(layer).__name__ for layer in soft.layers]
+    ['SoftConv2D']
+    """
+    check_soft_arguments(soft_arguments)
+    return _converted(
+        model,
+        SOFT_OF,
+        predicate,
+        lambda conv: soft_like(conv, soft_arguments),
+        carry_to_soft,
+    )
+
+
+def harden(
+    model: keras.Model, predicate: Predicate | None = None, kernel: str = "family_means"
+) -> keras.Model:
+    """A copy of a model in which the nearest convolutions stand for its soft ones.
+
+    `harden(soften(model))` is `model` again, layer by layer and weight by weight. What
+    each convolution lacks is told by its attribute `dropped_energy`, see `to_conv`.
+
+    Args:
+        model: a built Sequential or functional model. It is not changed.
+        predicate: asked for every SoftConv layer whether to harden it; None hardens all.
+        kernel: as in `to_conv`.
+
+    Returns:
+        A model of Keras's own layers, as far as `model` has been one.
+
+    Raises:
+        ValueError: for a subclassed or unbuilt model, one without a SoftConv layer that
+            the predicate chooses, a chosen one that cannot be converted, or another
+            `kernel`.
+    """
+    check_kernel(kernel)
+    return _converted(
+        model,
+        CONV_OF,
+        predicate,
+        conv_like,
+        lambda soft, conv: carry_to_conv(soft, conv, kernel),
+    )
+
+
+def _converted(
+    model: keras.Model,
+    kinds: dict[type, type],
+    predicate: Predicate | None,
+    replace: Replace,
+    carry: Carry,
+) -> keras.Model:
+    _check_model(model)
+    cloning = _Cloning(kinds, predicate, replace)
+    clone = cloning.clone(model)
+    if not cloning.replaced:
+        raise ValueError(
+            f"Found no layer to convert in model '{model.name}'. Expected at least one "
+            f"{' or '.join(kind.__name__ for kind in kinds)}"
+            f"{' that `predicate` chooses' if predicate else ''}. Received the layers "
+            f"{[layer.name for layer in model.layers]}. Layers within a subclassed layer "
+            "or model are not looked for: convert them by `from_conv` and `to_conv`."
+        )
+    cloning.finish(carry)
+    return clone
+
+
+class _Cloning:
+    """Which layer of a model became which layer of its clone.
+
+    Args:
+        kinds: classes of the layers that may be replaced.
+        predicate: which of them are; None for all.
+        replace: makes the unbuilt layer that stands for one.
+    """
+
+    def __init__(
+        self, kinds: dict[type, type], predicate: Predicate | None, replace: Replace
+    ) -> None:
+        self._kinds = kinds
+        self._predicate = predicate
+        self._replace = replace
+        self._clones: dict[int, tuple[keras.Layer, keras.Layer]] = {}
+        self.replaced: set[int] = set()
+
+    def clone(self, layer: keras.Layer) -> keras.Layer:
+        """The clone of a layer or model, the same one each time."""
+        if id(layer) not in self._clones:
+            self._clones[id(layer)] = layer, self._new_clone(layer)
+        return self._clones[id(layer)][1]
+
+    def _new_clone(self, layer: keras.Layer) -> keras.Layer:
+        if _is_graph(layer):
+            return keras.models.clone_model(layer, clone_function=self.clone)
+        if type(layer) is keras.layers.TimeDistributed:
+            config = layer.get_config()
+            return type(layer)(**config | {"layer": self.clone(layer.layer)})
+        if not isinstance(layer, tuple(self._kinds)):
+            return copy_of(layer)
+        if self._predicate is not None and not self._predicate(layer):
+            return copy_of(layer)
+        check_convertible(layer, self._kinds)
+        self.replaced.add(id(layer))
+        return self._replace(layer)
+
+    def finish(self, carry: Carry) -> None:
+        """Carry over weights and what is trainable, once the clones are built."""
+        for layer, clone in reversed(self._clones.values()):  # outer models first
+            clone.trainable = layer.trainable
+        for layer, clone in self._clones.values():
+            if id(layer) in self.replaced:
+                carry(layer, clone)
+            elif isinstance(layer, keras.Layer) and not _is_graph(layer):
+                carry_state(layer, clone)
+
+
+def _is_graph(layer: Any) -> bool:
+    """Whether `clone_model` can go through a model layer by layer."""
+    is_functional = isinstance(layer, keras.Model) and hasattr(layer, "inputs")
+    return is_functional or isinstance(layer, keras.Sequential)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model) or not _is_graph(model) or not model.built:
+        title = f"{type(model).__name__} '{getattr(model, 'name', model)}'"
+        raise ValueError(
+            "Expected a Sequential or functional model that is built, as Keras can clone "
+            f"only these layer by layer. Received: {title}. Begin a Sequential model with "
+            "`keras.Input(shape)`, or call it on an input; in a subclassed model convert "
+            "the layers by `from_conv` and `to_conv`."
+        )
