@@ -190,5 +190,7 @@ def check_defined(layer: Any, input_shape: Shape) -> None:
             "The spatial dimensions and channels of the inputs to a "
             f"{type(layer).__name__} layer should be fully-defined, because it holds "
             "weights for every position, but layer received the inputs "
-            f"shape {input_shape}. Give the sizes, as in `keras.Input((28, 28, 1))`."
+            f"shape {input_shape}. Give the sizes, as in `keras.Input((28, 28, 1))`. A "
+            "model for inputs of any size gets one by `keras.models.clone_model(model, "
+            "keras.Input((28, 28, 1)))`, and then its weights by `set_weights`."
         )

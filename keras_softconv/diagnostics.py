@@ -75,7 +75,7 @@ def structure_numbers(layer: BaseSoftConv) -> dict[str, Tensor]:
         Dict of scalar tensors.
     """
     sharing = layer.weight_sharing
-    deviations = _in_full_precision(layer.deviations)
+    deviations = in_full_precision(layer.deviations)
     shared_kernel = ops.cast(layer.shared_kernel, deviations.dtype)
     weights = sharing.members(deviations) + sharing.copies(shared_kernel)
     _, off_template_mass = sharing.partition_sums(ABSOLUTE, deviations)
@@ -97,7 +97,7 @@ def energies(layer: BaseSoftConv) -> tuple[Tensor, Tensor, Tensor]:
         is off the template, as scalar tensors.
     """
     sharing = layer.weight_sharing
-    deviations = _in_full_precision(layer.deviations)
+    deviations = in_full_precision(layer.deviations)
     # The shared kernel cancels; subtracting it last would leave only rounding errors
     # of families that are nearly tied.
     means_of_members = sharing.copies(sharing.project(deviations))
@@ -109,7 +109,8 @@ def energies(layer: BaseSoftConv) -> tuple[Tensor, Tensor, Tensor]:
     return convolution, total(ops.square(shades)), off_template
 
 
-def _in_full_precision(weight: keras.Variable) -> Tensor:
+def in_full_precision(weight: keras.Variable) -> Tensor:
+    """A weight in float32 or better."""
     return ops.cast(weight, keras.backend.result_type(weight.dtype, "float32"))
 
 

@@ -50,8 +50,11 @@ def as_tuple(value, rank: int) -> tuple:
     return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
+PADDINGS = ("valid", "same", "circular", "explicit")
+
+
 @st.composite
-def random_cases(draw, ranks=(1, 2, 3)):
+def random_cases(draw, ranks=(1, 2, 3), paddings=PADDINGS):
     """Lawful cases of any rank, small enough for a dense kernel."""
     rank = draw(st.sampled_from(ranks))
     sides = st.integers(1, {1: 9, 2: 6, 3: 4}[rank])
@@ -66,12 +69,12 @@ def random_cases(draw, ranks=(1, 2, 3)):
     else:
         dilation_rate = (1,) * rank
     pads = st.tuples(st.integers(0, 4), st.integers(0, 4))
-    padding = draw(st.sampled_from(["valid", "same", "circular", "explicit"]))
+    padding = draw(st.sampled_from([*paddings, "causal"] if rank == 1 else paddings))
     padding = axes(pads) if padding == "explicit" else padding
     groups = draw(st.sampled_from([1, 1, 1, 2]))
     spans = [d * (k - 1) + 1 for k, d in zip(kernel_size, dilation_rate, strict=True)]
     extra = [sum(p) for p in padding] if isinstance(padding, tuple) else [0] * rank
-    if padding != "same":
+    if padding not in ("same", "causal"):
         assume(all(s <= n + e for s, n, e in zip(spans, grid, extra, strict=True)))
     channels = groups * draw(st.integers(1, 2))
     arguments = {
@@ -88,7 +91,7 @@ def pad_as_told(images: np.ndarray, padding, grid, kernel_size, strides, dilatio
     """Images padded by NumPy as a 'valid' convolution needs them, and the padding that
     is left for the convolution to do."""
     if isinstance(padding, str) and padding != "circular":
-        return images, padding
+        return images, padding  # 'causal' is Conv1D's own
     if padding == "circular":
         pads = []
         for n, k, s, d in zip(grid, kernel_size, strides, dilation_rate, strict=True):

@@ -3,12 +3,18 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
-from keras_softconv.diagnostics import energies, layers_within, share
+from keras_softconv.conversion.checks import (
+    check_convertible,
+    check_input_shape,
+    check_kernel,
+    check_soft_arguments,
+)
+from keras_softconv.diagnostics import energies, in_full_precision, layers_within, share
 from keras_softconv.layers import (
     CONV_ARGUMENTS,
-    SOFT_ARGUMENTS,
     BaseSoftConv,
     SoftConv1D,
     SoftConv2D,
@@ -30,7 +36,6 @@ ZERO_PADDINGS = {
     SoftConv2D: layers.ZeroPadding2D,
     SoftConv3D: layers.ZeroPadding3D,
 }
-KERNELS = ("family_means", "shared_kernel")
 
 
 def from_conv(conv: keras.Layer, input_shape: Shape, **soft_arguments: Any) -> BaseSoftConv:
@@ -62,7 +67,7 @@ def from_conv(conv: keras.Layer, input_shape: Shape, **soft_arguments: Any) -> B
     """
     check_convertible(conv, SOFT_OF)
     soft = soft_like(conv, soft_arguments)
-    _check_input_shape(conv, input_shape)
+    check_input_shape(conv, input_shape)
     soft.build((None, *input_shape))
     carry_to_soft(conv, soft)
     return soft
@@ -79,7 +84,8 @@ def to_conv(soft: BaseSoftConv, kernel: str = "family_means") -> keras.Layer:
 
         {"kernel": ||W - V||^2 / ||W||^2, "bias": ||b - c||^2 / ||b||^2}
 
-    With the family means the first is `1 - convolution_share`.
+    (0 where there is nothing; without biases only the first). With the family means the
+    first is `1 - convolution_share`.
 
     Args:
         soft: a built `SoftConv1D`, `SoftConv2D` or `SoftConv3D`. It is not changed.
@@ -128,8 +134,11 @@ def conv_like(soft: BaseSoftConv) -> keras.Layer:
     conv, arguments = CONV_OF[type(soft)], _arguments(soft)
     if soft.padding in ("valid", "same", "causal"):
         return conv(**arguments)
+    arguments["padding"] = "valid"
+    if not any(map(any, soft.weight_sharing.geometry.pads)):
+        return conv(**arguments)
     inputs = keras.Input(_input_shape(soft), dtype=soft.compute_dtype)
-    outputs = conv(**arguments | {"padding": "valid"})(_pad(soft, inputs))
+    outputs = conv(**arguments)(_pad(soft, inputs))
     return keras.Model(inputs, outputs, name=soft.name, trainable=soft.trainable)
 
 
@@ -175,9 +184,9 @@ def _input_shape(soft: BaseSoftConv) -> Shape:
 
 def carry_to_soft(conv: keras.Layer, soft: BaseSoftConv) -> None:
     """Make a SoftConv layer compute what a convolution computes."""
-    soft.shared_kernel.assign(conv.kernel)
+    _assign(soft.shared_kernel, conv.kernel)
     if conv.use_bias:
-        soft.shared_bias.assign(conv.bias)
+        _assign(soft.shared_bias, conv.bias)
     _carry_activation(conv, soft)
 
 
@@ -186,15 +195,19 @@ def carry_to_conv(soft: BaseSoftConv, conv: keras.Layer, kernel: str) -> None:
     conv.dropped_energy = _dropped_energy(soft, kernel)
     if isinstance(conv, keras.Model):
         conv = conv.layers[-1]
-    shared_kernel, bias = soft.shared_kernel, soft.shared_bias
-    if kernel == "family_means":
-        counts = soft.weight_sharing.geometry.member_counts[..., None, None]
-        shared_kernel = ops.where(counts > 0, soft.family_means(), shared_kernel)
-        bias = bias + _mean(soft.bias_deviations) if soft.use_bias else None
-    conv.kernel.assign(shared_kernel)
+    is_mean = kernel == "family_means"
+    _assign(conv.kernel, _kept_means(soft) if is_mean else soft.shared_kernel)
     if soft.use_bias:
-        conv.bias.assign(bias)
+        mean = _mean(soft.bias_deviations) if is_mean else 0
+        _assign(conv.bias, soft.shared_bias + mean)
     _carry_activation(soft, conv)
+
+
+def _kept_means(soft: BaseSoftConv) -> Tensor:
+    """Family means, and the shared kernel's values where there is no member."""
+    means = soft.family_means()
+    counts = soft.weight_sharing.geometry.member_counts[..., None, None]
+    return ops.where(counts > 0, means, ops.cast(soft.shared_kernel, means.dtype))
 
 
 def _carry_activation(layer: keras.Layer, clone: keras.Layer) -> None:
@@ -211,84 +224,35 @@ def carry_state(layer: keras.Layer, clone: keras.Layer) -> None:
     for source, target in pairs:
         store = {}
         source.save_own_variables(store)
-        target.load_own_variables(store)
+        target.load_own_variables({name: _copy(value) for name, value in store.items()})
+
+
+def _assign(variable: keras.Variable, value: Tensor) -> None:
+    variable.assign(_copy(value))
+
+
+def _copy(value: Tensor) -> np.ndarray:
+    # On JAX two variables may share one buffer, which the next step of training gives away.
+    return np.array(ops.convert_to_numpy(value))
 
 
 def _dropped_energy(soft: BaseSoftConv, kernel: str) -> dict[str, float]:
     convolution, family, off_template = energies(soft)
-    energy, dropped = convolution + family + off_template, family + off_template
+    dropped = family + off_template
     if kernel == "shared_kernel":
-        dropped = off_template + soft.weight_sharing.template_sum(SQUARE, soft.deviations)
-    shares = {"kernel": share(dropped, energy, of_nothing=0), "bias": 0.0}
+        deviations = in_full_precision(soft.deviations)
+        dropped = off_template + soft.weight_sharing.template_sum(SQUARE, deviations)
+    energy = convolution + family + off_template
+    shares = {"kernel": share(dropped, energy, of_nothing=0)}
     if soft.use_bias:
-        deviations = ops.convert_to_tensor(soft.bias_deviations)
-        shades = deviations - (_mean(deviations) if kernel == "family_means" else 0)
-        parts = (ops.sum(ops.square(part)) for part in (shades, soft.bias))
-        shares["bias"] = share(*parts, of_nothing=0)
+        deviations = in_full_precision(soft.bias_deviations)
+        mean = _mean(deviations) if kernel == "family_means" else 0
+        biases = deviations + ops.cast(soft.shared_bias, deviations.dtype)
+        dropped, energy = (ops.sum(ops.square(b)) for b in (deviations - mean, biases))
+        shares["bias"] = share(dropped, energy, of_nothing=0)
     return {name: float(ops.convert_to_numpy(value)) for name, value in shares.items()}
 
 
 def _mean(bias_deviations: Tensor) -> Tensor:
     """Over the output positions."""
     return ops.mean(bias_deviations, axis=tuple(range(len(bias_deviations.shape) - 1)))
-
-
-# Checks.
-
-
-def check_convertible(layer: Any, kinds: dict[type, type]) -> None:
-    """Raise `ValueError` unless a layer is exactly of one of these kinds, and built."""
-    names = ", ".join(kind.__name__ for kind in kinds)
-    title = f"{type(layer).__name__} '{getattr(layer, 'name', layer)}'"
-    if type(layer) not in kinds:
-        raise ValueError(
-            f"Expected a layer of exactly one of the classes {names}: what another one "
-            f"computes, a subclass included, cannot be known. Received: {title}. Convert "
-            "the layers of these classes, for example those of a whole model by `soften` "
-            "and `harden`, whose `predicate` can leave others out."
-        )
-    if not layer.built:
-        raise ValueError(
-            f"You must build the layer before converting it, because it has no weights "
-            f"yet. Received: an unbuilt {title}. Call it on an input, or call "
-            "`layer.build(input_shape)`."
-        )
-    if getattr(layer, "lora_enabled", False):
-        raise ValueError(
-            f"Expected a convolution without LoRA weights. Received: {title} with "
-            f"lora_rank={layer.lora_rank}. Merge them first: make the same layer without "
-            "`lora_rank` and set its weights to `[layer.kernel, layer.bias]`."
-        )
-
-
-def check_soft_arguments(soft_arguments: dict[str, Any]) -> None:
-    """Raise `ValueError` for arguments that are taken over from a convolution."""
-    unknown = sorted(set(soft_arguments) - set(SOFT_ARGUMENTS))
-    if unknown:
-        raise ValueError(
-            "Expected only arguments that a SoftConv layer has and a convolution has not, "
-            f"{SOFT_ARGUMENTS}. Received: {unknown}. All others are taken over from the "
-            "convolution: change them there."
-        )
-
-
-def check_kernel(kernel: Any) -> None:
-    """Raise `ValueError` for an unknown choice of a convolution's kernel."""
-    if not isinstance(kernel, str) or kernel not in KERNELS:
-        raise ValueError(
-            f"`kernel` must be one of {KERNELS}. Received: kernel={kernel!r}. Keep "
-            "'family_means' unless the ties are lasso-like."
-        )
-
-
-def _check_input_shape(conv: keras.Layer, input_shape: Any) -> None:
-    rank, channels = conv.rank, conv.kernel.shape[-2] * conv.groups
-    is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == rank + 1
-    channel_axis = -1 if conv.data_format == "channels_last" else 0
-    if not is_shape or input_shape[channel_axis] != channels:
-        raise ValueError(
-            f"`input_shape` must be the shape of one input of the convolution, without "
-            f"the batch axis: {rank + 1} sizes in the format {conv.data_format!r}, of "
-            f"which {channels} channels. Received: input_shape={input_shape!r}. A batch "
-            "`x` of inputs has the `input_shape` `x.shape[1:]`."
-        )

@@ -5,15 +5,17 @@ from typing import Any
 
 import keras
 
+from keras_softconv.conversion.checks import (
+    check_convertible,
+    check_kernel,
+    check_soft_arguments,
+)
 from keras_softconv.conversion.of_layers import (
     CONV_OF,
     SOFT_OF,
     carry_state,
     carry_to_conv,
     carry_to_soft,
-    check_convertible,
-    check_kernel,
-    check_soft_arguments,
     conv_like,
     copy_of,
     soft_like,
@@ -143,8 +145,9 @@ class _Cloning:
 
     def _new_clone(self, layer: keras.Layer) -> keras.Layer:
         if _is_graph(layer):
-            return keras.models.clone_model(layer, clone_function=self.clone)
-        if type(layer) is keras.layers.TimeDistributed:
+            inputs = None if isinstance(layer, keras.Sequential) else _new_inputs(layer)
+            return keras.models.clone_model(layer, inputs, clone_function=self.clone)
+        if _is_time_distributed(layer):
             config = layer.get_config()
             return type(layer)(**config | {"layer": self.clone(layer.layer)})
         if not isinstance(layer, tuple(self._kinds)):
@@ -157,19 +160,31 @@ class _Cloning:
 
     def finish(self, carry: Carry) -> None:
         """Carry over weights and what is trainable, once the clones are built."""
-        for layer, clone in reversed(self._clones.values()):  # outer models first
+        pairs = [pair for pair in self._clones.values() if isinstance(pair[0], keras.Layer)]
+        for layer, clone in reversed(pairs):  # outer models first: they pass it on
             clone.trainable = layer.trainable
-        for layer, clone in self._clones.values():
+        for layer, clone in pairs:
             if id(layer) in self.replaced:
                 carry(layer, clone)
-            elif isinstance(layer, keras.Layer) and not _is_graph(layer):
+            elif not (_is_graph(layer) or _is_time_distributed(layer)):
                 carry_state(layer, clone)
+
+
+def _new_inputs(model: keras.Model) -> Any:
+    """Inputs like a functional model's; those that `clone_model` makes lose their names."""
+    layers = (layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer))
+    new = {id(layer.output): copy_of(layer).output for layer in layers}
+    return keras.tree.map_structure(lambda tensor: new[id(tensor)], model.input)
 
 
 def _is_graph(layer: Any) -> bool:
     """Whether `clone_model` can go through a model layer by layer."""
     is_functional = isinstance(layer, keras.Model) and hasattr(layer, "inputs")
     return is_functional or isinstance(layer, keras.Sequential)
+
+
+def _is_time_distributed(layer: Any) -> bool:
+    return type(layer) is keras.layers.TimeDistributed
 
 
 def _check_model(model: Any) -> None:

@@ -1,0 +1,296 @@
+"""A convolution, the same as a SoftConv layer, and back, on Keras's own convolutions."""
+
+import keras
+import numpy as np
+import oracle
+import pytest
+from backends import BACKEND, gradients
+from conv_cases import CASES_2D, random_cases
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from keras import ops
+from keras.ops import convert_to_numpy as to_numpy
+from soft_models import each_case, numpy_weights, random_layer
+
+from keras_softconv import SoftConv1D, SoftConv2D, SoftConv3D, from_conv, to_conv
+
+SOFT = {1: SoftConv1D, 2: SoftConv2D, 3: SoftConv3D}
+
+# The correctness tests of Conv2D in Keras's `conv_test.py`, as cases.
+KERAS_CASES = {
+    "valid": ((8, 8), 4, 5, {"kernel_size": 2}),
+    "same": ((8, 8), 4, 4, {"kernel_size": 3, "strides": 2, "padding": "same"}),
+    "dilated": (
+        (8, 8), 4, 6,
+        {"kernel_size": 2, "padding": "same", "dilation_rate": (2, 2), "groups": 2},
+    ),
+    "dilated_unevenly": (
+        (8, 8), 4, 6,
+        {"kernel_size": 2, "padding": "same", "dilation_rate": (2, 3), "groups": 2},
+    ),
+    "strided_groups": (
+        (8, 8), 4, 6, {"kernel_size": (4, 3), "strides": (2, 1), "groups": 2}
+    ),
+}  # fmt: skip
+
+
+def built_conv(case, rng, **arguments) -> keras.Layer:
+    """The convolution of a case with random weights, channels last unless told."""
+    grid, _, filters, conv_arguments = case
+    arguments = {"data_format": "channels_last", **conv_arguments, **arguments}
+    conv = oracle.CONVS[len(grid)](filters, **arguments)
+    conv.build((None, *input_shape(case, arguments["data_format"])))
+    for weight in conv.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    return conv
+
+
+def input_shape(case, data_format="channels_last") -> tuple:
+    grid, in_channels, *_ = case
+    if data_format == "channels_last":
+        return (*grid, in_channels)
+    return (in_channels, *grid)
+
+
+# TensorFlow has no convolutions with channels first on CPUs, and Keras 3.15 adds the bias
+# along the wrong axis of those whose last axis is as long as there are filters.
+each_data_format = pytest.mark.parametrize(
+    "data_format",
+    ["channels_last", *(["channels_first"] if BACKEND != "tensorflow" else [])],
+)
+
+
+def check_same(conv, soft, rng):
+    """Outputs and input gradients of two layers."""
+    x = rng.normal(size=(3, *soft.get_build_config()["input_shape"][1:])).astype("float32")
+    expected, outputs = (to_numpy(layer(x)) for layer in (conv, soft))
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+    upstream = rng.normal(size=expected.shape).astype("float32")
+    expected, found = (
+        to_numpy(gradients(lambda x, f=f: ops.sum(f(x) * upstream), [x])[0])
+        for f in (conv, soft)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@each_data_format
+@pytest.mark.parametrize("case", KERAS_CASES.values(), ids=KERAS_CASES.keys())
+def test_configurations_of_keras_own_test(case, data_format, rng):
+    conv = built_conv(case, rng, data_format=data_format)
+    soft = from_conv(conv, input_shape(case, data_format))
+    check_same(conv, soft, rng)
+    np.testing.assert_array_equal(soft.family_ids(), oracle.family_ids(case))
+
+
+@settings(max_examples=500 if BACKEND == "tensorflow" else 50)
+@given(
+    random_cases(paddings=("valid", "same")),
+    st.sampled_from([None, 0, 1]),
+    st.sampled_from([None, "tanh"]),
+    st.booleans(),
+)
+def test_random_configurations(case, halo, activation, use_bias):
+    rng = np.random.default_rng(0)
+    assume(not _is_misread_by_tensorflow(case))
+    conv = built_conv(case, rng, activation=activation, use_bias=use_bias)
+    soft = from_conv(conv, input_shape(case), halo=halo)
+    check_same(conv, soft, rng)
+    np.testing.assert_array_equal(soft.family_ids(), oracle.family_ids(case))
+    check_identical(to_conv(soft), conv)
+
+
+def _is_misread_by_tensorflow(case) -> bool:
+    """Whether TensorFlow's Conv3D may begin too late; see `oracle`."""
+    geometry = oracle.geometry_of(case)
+    axes = zip(geometry.strides, geometry.dilation_rate, geometry.kernel_size, strict=True)
+    leaves_over = any(stride > d * (taps - 1) + 1 for stride, d, taps in axes)
+    return len(case[0]) == 3 and geometry.padding == "same" and leaves_over
+
+
+def check_identical(conv, original):
+    """Two convolutions are the same, weights to the last bit."""
+    assert type(conv) is type(original)
+    assert conv.get_config() == original.get_config()
+    for weight, expected in zip(conv.get_weights(), original.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert set(conv.dropped_energy.values()) == {0.0}
+
+
+@pytest.mark.parametrize("kernel", ["family_means", "shared_kernel"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_all_arguments_are_carried_over_and_back(rank, kernel, rng):
+    case = ((4,) * rank, 2, 2, {"kernel_size": 3, "padding": "same", "groups": 2})
+    original = built_conv(
+        case, rng, name="named", trainable=False, dtype="mixed_bfloat16",
+        activation="relu", kernel_initializer="he_normal", bias_initializer="ones",
+        kernel_regularizer=keras.regularizers.L1(0.1), bias_regularizer="l2",
+        activity_regularizer="l1", kernel_constraint="non_neg", bias_constraint="max_norm",
+    )  # fmt: skip
+    soft = from_conv(original, input_shape(case), tie_regularizer="l1", halo=1)
+    assert type(soft) is SOFT[rank]
+    assert soft.tie_regularizer.l1 == keras.regularizers.get("l1").l1
+    assert soft.halo == 1
+    config = soft.get_config()
+    assert {k: config[k] for k in original.get_config()} == original.get_config()
+    check_identical(to_conv(soft, kernel), original)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float64"])
+def test_precision_is_carried_over(policy, rng):
+    case = CASES_2D["same"]
+    conv = built_conv(case, rng, dtype=policy)
+    soft = from_conv(conv, input_shape(case))
+    x = rng.normal(size=(3, *input_shape(case)))
+    outputs, expected = (to_numpy(ops.cast(f(x), "float32")) for f in (soft, conv))
+    rough = {"mixed_float16": 1e-2, "bfloat16": 1e-1, "float64": 1e-6}[policy]
+    np.testing.assert_allclose(outputs, expected, rtol=rough, atol=rough)
+    check_identical(to_conv(soft), conv)
+
+
+@pytest.mark.parametrize("activation", [keras.layers.PReLU, lambda: lambda x: 2 * x])
+def test_activations_that_are_layers_or_nameless(activation, rng):
+    conv = keras.layers.Conv2D(2, 2, activation=activation())
+    x = rng.normal(size=(3, 4, 4, 1)).astype("float32")
+    conv(x)
+    for weight in conv.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    soft = from_conv(conv, (4, 4, 1))
+    for layer in (soft, to_conv(soft)):
+        np.testing.assert_allclose(to_numpy(layer(x)), to_numpy(conv(x)), atol=1e-5)
+    if isinstance(conv.activation, keras.Layer):
+        assert soft.activation is not conv.activation
+
+
+@each_data_format
+@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
+def test_every_padding_goes_to_keras_own_layers(case, data_format, rng):
+    soft = SoftConv2D(case[2], data_format=data_format, **case[3])
+    soft.build((None, *input_shape(case, data_format)))
+    soft.shared_bias.assign(rng.normal(size=soft.shared_bias.shape))
+    conv = to_conv(soft)
+    check_same(conv, soft, rng)
+    assert type(conv).__module__.startswith("keras.")
+    assert conv.name == soft.name
+    if isinstance(soft.padding, str) and soft.padding != "circular":
+        assert type(conv) is keras.layers.Conv2D
+
+
+@pytest.mark.parametrize("halo", [None, 1])
+@pytest.mark.parametrize("kernel", ["family_means", "shared_kernel"])
+@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
+def test_what_is_dropped(case, kernel, halo, rng):
+    """Against the effective kernels of both, in float64."""
+    soft = random_layer(case, rng, halo=halo)
+    before = numpy_weights(soft)
+    conv = to_conv(soft, kernel)
+    last = conv.layers[-1] if isinstance(conv, keras.Model) else conv
+    kept, ids = to_numpy(last.kernel).astype("float64"), oracle.family_ids(case)
+    weights = to_numpy(soft.kernel).astype("float64")
+    convolved = np.where(ids >= 0, kept.ravel()[ids], 0)
+    biases = to_numpy(soft.bias).astype("float64")
+    expected = {
+        "kernel": ((weights - convolved) ** 2).sum() / (weights**2).sum(),
+        "bias": ((biases - to_numpy(last.bias)) ** 2).sum() / (biases**2).sum(),
+    }
+    assert dict(conv.dropped_energy) == pytest.approx(expected, rel=1e-4)
+    for name, weight in numpy_weights(soft).items():
+        np.testing.assert_array_equal(weight, before[name])
+    members = [weights[ids == family] for family in range(kept.size)]
+    for value, shared, family in zip(
+        kept.ravel(), before["shared_kernel"].ravel(), members, strict=True
+    ):
+        nearest = family.mean() if kernel == "family_means" and family.size else shared
+        np.testing.assert_allclose(value, nearest, rtol=1e-5, atol=1e-6)
+
+
+def test_without_biases_and_without_weights():
+    soft = SoftConv2D(2, 3, use_bias=False, kernel_initializer="zeros")
+    soft.build((None, 4, 4, 1))
+    conv = to_conv(soft)
+    assert conv.bias is None
+    assert dict(conv.dropped_energy) == {"kernel": 0.0}
+
+
+def test_deviations_may_start_elsewhere(rng):
+    conv = built_conv(CASES_2D["same"], rng)
+    soft = from_conv(conv, (5, 5, 1), deviation_initializer="ones")
+    np.testing.assert_array_equal(to_numpy(soft.deviations), 1)
+
+
+class Subclass(keras.layers.Conv2D):
+    pass
+
+
+class SoftSubclass(SoftConv2D):
+    pass
+
+
+UNCONVERTIBLE = [
+    keras.layers.Dense(3),
+    keras.layers.DepthwiseConv2D(3),
+    keras.layers.Conv2DTranspose(3, 3),
+    Subclass(3, 3),
+    SoftSubclass(3, 3),
+    "conv",
+]
+
+
+@pytest.mark.parametrize("layer", UNCONVERTIBLE, ids=lambda layer: type(layer).__name__)
+def test_other_layers_are_refused(layer):
+    title = type(layer).__name__
+    with pytest.raises(ValueError, match=rf"one of .*Conv1D, Conv2D.*Received: {title} '"):
+        from_conv(layer, (8, 8, 1))
+    with pytest.raises(
+        ValueError, match=rf"one of .*SoftConv1D.*Received: {title} '.*`soft"
+    ):
+        to_conv(layer)
+
+
+def test_unbuilt_layers_are_refused():
+    message = r"You must build the layer before.*Received: an unbuilt {}2D 'named'. Call"
+    with pytest.raises(ValueError, match=message.format("Conv")):
+        from_conv(keras.layers.Conv2D(3, 3, name="named"), (8, 8, 1))
+    with pytest.raises(ValueError, match=message.format("SoftConv")):
+        to_conv(SoftConv2D(3, 3, name="named"))
+
+
+def test_lora_is_refused(rng):
+    conv = built_conv(CASES_2D["same"], rng)
+    conv.enable_lora(2)
+    with pytest.raises(ValueError, match=r"without LoRA.*with lora_rank=2. Merge them"):
+        from_conv(conv, (5, 5, 1))
+
+
+@pytest.mark.parametrize(
+    "shape", [(None, 5, 5, 1), (5, 5), (5, 5, 2), 5, None, "5x5", (5, 5, None)]
+)
+def test_an_input_shape_that_does_not_fit(shape, rng):
+    conv = built_conv(CASES_2D["same"], rng)
+    message = r"`input_shape` must be.*3 sizes.*of which 1 channels. Received: input_shape="
+    with pytest.raises(ValueError, match=message):
+        from_conv(conv, shape)
+
+
+def test_an_input_of_unknown_or_no_size(rng):
+    conv = built_conv(CASES_2D["same"], rng)
+    with pytest.raises(ValueError, match=r"fully-defined.*Give the sizes.*`set_weights`"):
+        from_conv(conv, (None, 5, 1))
+    with pytest.raises(ValueError, match=r"is incompatible with the layer.*found shape="):
+        from_conv(conv, (0, 5, 1))
+
+
+def test_arguments_that_the_convolution_has(rng):
+    conv = built_conv(CASES_2D["same"], rng)
+    message = (
+        r"Expected only.*'halo'.*Received: \['filters', 'strides'\].*change them there"
+    )
+    with pytest.raises(ValueError, match=message):
+        from_conv(conv, (5, 5, 1), strides=2, filters=3)
+
+
+@pytest.mark.parametrize("kernel", ["mean", None, 1, ["family_means"]])
+def test_an_unknown_choice_of_kernel(kernel):
+    soft = SoftConv2D(1, 2)
+    soft.build((None, 3, 3, 1))
+    with pytest.raises(ValueError, match=r"`kernel` must be one of .* Keep 'family_means'"):
+        to_conv(soft, kernel)
