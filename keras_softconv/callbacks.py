@@ -138,7 +138,8 @@ class StructureMonitor(keras.callbacks.Callback):
         self._writer = None
 
     def _step(self) -> int:
-        return int(self.model.optimizer.iterations)
+        # `int` alone refuses what TensorFlow's strategies make of the variable.
+        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def _numbers(self) -> dict[str, float]:
         """Every number by its tag; only scalars leave the device."""
@@ -170,7 +171,14 @@ class StructureMonitor(keras.callbacks.Callback):
 
 def _is_first_process() -> bool:
     distribution = keras.distribution.distribution()
-    return distribution is None or distribution.data_shard_id == 0
+    if distribution is None:
+        return True
+    if keras.backend.backend() == "jax":
+        # Processes that hold parts of the same replica share its `data_shard_id`.
+        import jax
+
+        return jax.process_index() == 0
+    return distribution.data_shard_id == 0
 
 
 def _new_writer(folder: Path) -> Any:
