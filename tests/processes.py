@@ -1,0 +1,55 @@
+"""Python programs in processes of their own, as devices and backends need them."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+SECONDS = 180  # many times what any program takes
+
+
+def start(*arguments, **environment) -> subprocess.Popen:
+    """Python with these arguments, which may import the modules of the tests."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(TESTS), **environment},
+    )
+
+
+def finish(*processes, returncode=0) -> list[str]:
+    """What the processes printed, or an error; none of them is left running."""
+    try:
+        printed = [process.communicate(timeout=SECONDS) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, printed, strict=True):
+        assert process.returncode == returncode, errors
+    return [output for output, _ in printed]
+
+
+def run(*arguments, returncode=0, **environment) -> str:
+    """What one process printed."""
+    return finish(start(*arguments, **environment), returncode=returncode)[0]
+
+
+def host_devices(count) -> dict[str, str]:
+    """Environment in which JAX takes the processor for `count` devices."""
+    devices = f"--xla_force_host_platform_device_count={count}"
+    # Programs of the tests compile for longer than they compute.
+    return {
+        "KERAS_BACKEND": "jax",
+        "XLA_FLAGS": f"{devices} --xla_backend_optimization_level=0",
+    }
+
+
+def free_address() -> str:
+    """An address of this machine at which processes can meet."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{listener.getsockname()[1]}"
