@@ -61,8 +61,13 @@ each_data_format = pytest.mark.parametrize(
 
 
 def check_same(conv, soft, rng):
-    """Outputs and input gradients of two layers."""
-    x = rng.normal(size=(3, *soft.get_build_config()["input_shape"][1:])).astype("float32")
+    """Two layers agree on random and on one-hot images, in outputs and input gradients.
+
+    The answer to all one-hot images is the dense kernel.
+    """
+    shape = soft.get_build_config()["input_shape"][1:]
+    random, one_hot = rng.normal(size=(3, *shape)), np.eye(np.prod(shape))
+    x = np.concatenate([random, one_hot.reshape(-1, *shape)]).astype("float32")
     expected, outputs = (to_numpy(layer(x)) for layer in (conv, soft))
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
     upstream = rng.normal(size=expected.shape).astype("float32")
@@ -71,6 +76,14 @@ def check_same(conv, soft, rng):
         for f in (conv, soft)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def check_family_ids(conv, soft):
+    """Each member of a family has the weight of its tap; the weights are all different."""
+    kernel, ids = to_numpy(conv.kernel).ravel(), soft.family_ids()
+    assert len(set(kernel)) == kernel.size
+    expected = np.where(ids >= 0, kernel[ids], 0)
+    np.testing.assert_array_equal(to_numpy(soft.kernel), expected)
 
 
 @each_data_format
@@ -95,7 +108,7 @@ def test_random_configurations(case, halo, activation, use_bias):
     conv = built_conv(case, rng, activation=activation, use_bias=use_bias)
     soft = from_conv(conv, input_shape(case), halo=halo)
     check_same(conv, soft, rng)
-    np.testing.assert_array_equal(soft.family_ids(), oracle.family_ids(case))
+    check_family_ids(conv, soft)
     check_identical(to_conv(soft), conv)
 
 
@@ -135,7 +148,11 @@ def test_all_arguments_are_carried_over_and_back(rank, kernel, rng):
     check_identical(to_conv(soft, kernel), original)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float64"])
+# JAX has no float64 unless asked for.
+@pytest.mark.parametrize(
+    "policy",
+    ["mixed_float16", "bfloat16", *(["float64"] if BACKEND != "jax" else [])],
+)
 def test_precision_is_carried_over(policy, rng):
     case = CASES_2D["same"]
     conv = built_conv(case, rng, dtype=policy)
