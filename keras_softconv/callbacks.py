@@ -170,15 +170,11 @@ class StructureMonitor(keras.callbacks.Callback):
 
 
 def _is_first_process() -> bool:
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        return True
-    if keras.backend.backend() == "jax":
-        # Processes that hold parts of the same replica share its `data_shard_id`.
-        import jax
+    if keras.backend.backend() != "jax":
+        return True  # only on JAX does Keras train one model in several processes
+    import jax
 
-        return jax.process_index() == 0
-    return distribution.data_shard_id == 0
+    return jax.process_index() == 0
 
 
 def _new_writer(folder: Path) -> Any:
