@@ -1,0 +1,123 @@
+"""Training that is killed and started again ends where it would have ended anyway."""
+
+import signal
+
+import keras
+import numpy as np
+import pytest
+from keras.callbacks import BackupAndRestore
+from keras.ops import convert_to_numpy as to_numpy
+from processes import run
+from soft_models import soft_model
+from test_callbacks import read
+
+from keras_softconv.callbacks import StructureMonitor
+
+EPOCHS, BATCHES = 3, 4
+
+
+class Stop(keras.callbacks.Callback):
+    """Stops the process, or what else is given, in the second batch of the last epoch."""
+
+    def __init__(self, stop):
+        super().__init__()
+        self.stop = stop
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (EPOCHS - 1, 1):
+            self.stop()
+
+
+def train(callbacks, **arguments) -> keras.Model:
+    """Always the same model, which has the same name, data and order."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    x, y = (random.normal(size=(8, 5, 4, channels)) for channels in (2, 3))
+    model = soft_model(**arguments)
+    model.compile("adam", "mse")
+    model.fit(
+        x, y, batch_size=2, epochs=EPOCHS, shuffle=False, callbacks=callbacks, verbose=0
+    )
+    return model
+
+
+def callbacks_of(folder, order) -> list[keras.callbacks.Callback]:
+    both = [
+        StructureMonitor(folder / "logs", update_freq="batch"),
+        BackupAndRestore(folder / "backup"),
+    ]
+    return both if order == "monitor first" else both[::-1]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from test_backup import Stop, callbacks_of, train
+
+kill = Stop(lambda: os.kill(os.getpid(), signal.SIGKILL))
+halo = None if sys.argv[3] == "dense" else 1
+train([*callbacks_of(Path(sys.argv[1]), sys.argv[2]), kill], halo=halo)
+"""
+
+
+@pytest.mark.parametrize(
+    ("order", "storage"), [("monitor first", "dense"), ("backup first", "halo")]
+)
+def test_resumes_after_being_killed(tmp_path, order, storage):
+    halo = None if storage == "dense" else 1
+    undisturbed = train([StructureMonitor(tmp_path / "all", "batch")], halo=halo)
+    backend = {"KERAS_BACKEND": keras.backend.backend()}
+    run("-c", KILLED, tmp_path, order, storage, returncode=-signal.SIGKILL, **backend)
+    before = list((tmp_path / "logs" / "softconv").iterdir())
+    resumed = train(callbacks_of(tmp_path, order), halo=halo)
+    for ours, theirs in zip(resumed.variables, undisturbed.variables, strict=True):
+        np.testing.assert_allclose(to_numpy(ours), to_numpy(theirs), rtol=1e-6, atol=1e-7)
+    check_logs(tmp_path, before)
+
+
+def check_logs(folder, before):
+    """Both parts are whole; from the backup on, steps stand there twice and alike."""
+    logs, expected = folder / "logs" / "softconv", read(folder / "all" / "softconv")
+    (part,) = before
+    (rest,) = set(logs.iterdir()) - set(before)
+    saved, killed, last = BATCHES * (EPOCHS - 1), BATCHES * (EPOCHS - 1) + 2, 12
+    for file, steps in (
+        (part, list(range(killed + 1))),
+        (rest, list(range(saved, last + 1))),
+        (logs, sorted([*range(killed + 1), *range(saved, last + 1)])),
+    ):
+        logged = read(file)
+        assert logged.keys() == expected.keys()
+        for tag, events in logged.items():
+            events = sorted(events)  # files of the same second are in no order
+            assert [step for step, _ in events] == steps
+            values = dict(expected[tag])
+            np.testing.assert_allclose(
+                [value for _, value in events],
+                [values[step] for step in steps],
+                rtol=1e-5,
+                atol=1e-7,
+            )
+
+
+def test_a_backup_within_an_epoch_begins_the_epoch_again(tmp_path):
+    # Keras keeps the weights of the batch but goes back to the start of its epoch.
+    class Stopped(Exception):
+        pass
+
+    def stop():
+        raise Stopped
+
+    def backup():
+        return BackupAndRestore(tmp_path / "backup", save_freq=1)
+
+    with pytest.raises(Stopped):
+        train([StructureMonitor(tmp_path), backup(), Stop(stop)])
+    model = train([StructureMonitor(tmp_path), backup()])
+    assert int(to_numpy(model.optimizer.iterations)) == EPOCHS * BATCHES + 2
+    for events in read(tmp_path / "softconv").values():
+        assert [step for step, _ in events] == [0, 4, 8, 10, 14]
