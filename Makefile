@@ -2,12 +2,14 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python
+# One process for each core; the tests of a file share what they train.
+PYTEST = $(RUN) -m pytest --numprocesses auto --dist loadfile
 INSTALLED = $(VENV)/installed
 BACKENDS = $(VENV)/installed-backends
 KERAS2 = $(VENV)/keras2/installed
 FULL_LOGS := logs/full-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: help test lint demo demo-quick demo-full bench bench-quick clean
+.PHONY: help test test-jax test-torch lint demo demo-quick demo-full bench bench-quick clean
 
 help:  ## Show this text.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,8 +19,14 @@ $(INSTALLED): setup.py pyproject.toml
 	$(VENV)/bin/pip install --quiet --editable ".[test]"
 	@touch $@
 
-test: $(INSTALLED)  ## Run the tests.
-	$(RUN) -m pytest
+test: $(INSTALLED)  ## Run the tests on TensorFlow.
+	$(PYTEST)
+
+test-jax: $(BACKENDS)  ## Run those that depend on the backend on JAX.
+	KERAS_BACKEND=jax $(PYTEST)
+
+test-torch: $(BACKENDS)  ## The same on torch.
+	KERAS_BACKEND=torch $(PYTEST)
 
 lint: $(INSTALLED)  ## Check style, annotations and docstrings.
 	$(VENV)/bin/ruff check .
@@ -38,7 +46,7 @@ demo-full: $(INSTALLED)  ## The same with whole grids: the README's table and pi
 $(BACKENDS): $(INSTALLED)
 	$(VENV)/bin/pip install --quiet --no-deps --retries 0 "torch==2.13.*" \
 		--extra-index-url https://download.pytorch.org/whl/cpu
-	$(VENV)/bin/pip install --quiet --editable ".[bench]"
+	$(VENV)/bin/pip install --quiet --editable ".[backends]"
 	@touch $@
 
 # Keras 2, the last that had LocallyConnected2D, beside Keras 3.

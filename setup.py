@@ -13,8 +13,8 @@ VERSION = re.search(
 )[1]
 
 EXAMPLES = ["matplotlib>=3.8", "scikit-learn>=1.4"]
-BENCH = ["jax>=0.6", "matplotlib>=3.8", "torch>=2.6"]
-TEST = ["hypothesis>=6.100", "pytest>=8", "ruff==0.17.6"]
+BACKENDS = ["jax>=0.6", "torch>=2.6"]
+TEST = ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6"]
 
 setup(
     name="keras-softconv",
@@ -31,7 +31,11 @@ setup(
     package_data={"keras_softconv": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=["keras>=3.14", "tensorflow>=2.21", "tensorboard>=2.21"],
-    extras_require={"bench": BENCH, "examples": EXAMPLES, "test": EXAMPLES + TEST},
+    extras_require={
+        "backends": BACKENDS,
+        "examples": EXAMPLES,
+        "test": EXAMPLES + TEST,
+    },
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",
