@@ -114,6 +114,63 @@ def test_a_frozen_model_stays_frozen_and_a_thawed_part_of_it_thawed(rng):
         assert [layer.trainable for layer in nested.layers] == [True, False, False]
 
 
+def test_frozen_weights_stay_frozen(rng):
+    attention = layers.MultiHeadAttention(2, 2, name="attention")
+    inputs = keras.Input((6, 2))
+    signal = layers.Conv1D(3, 3, name="conv")(inputs)
+    model = keras.Model(inputs, attention(signal, signal))
+    attention._query_dense.trainable = False
+    model.get_layer("conv").kernel.trainable = False
+    model.compile("adam", "mse")
+    x = rng.normal(size=(4, 6, 2)).astype("float32")
+    soft, hard = check_there_and_back(model, x)
+    conv = soft.get_layer("conv")
+    trainable = [weight.trainable for weight in conv.weights]
+    assert trainable == [False, False, True, True, False, False]
+    frozen = [weight.path for weight in model.weights if not weight.trainable]
+    assert [weight.path for weight in hard.weights if not weight.trainable] == frozen
+    for converted in (soft, hard):  # the optimizer knows of it
+        converted.fit(x, np.ones((4, 4, 3)), verbose=0)
+
+
+def test_activations_that_are_layers_train_and_stay_shared(rng):
+    activation = layers.PReLU(shared_axes=[1, 2])
+    model = sequential(
+        layers.Conv2D(3, 3, activation=activation),
+        layers.Conv2D(3, 3, activation=activation),
+    )
+    model.compile("sgd", "mse")
+    x = rng.normal(size=(4, 6, 6, 1)).astype("float32")
+    model(x)
+    soft, hard = check_there_and_back(model, x)
+    assert soft.layers[0].activation is soft.layers[1].activation
+    for converted in (soft, hard):
+        converted.fit(x, np.ones((4, 2, 2, 3)), verbose=0)
+
+
+def test_vocabularies_are_carried_over():
+    if BACKEND != "tensorflow":
+        pytest.skip("strings are TensorFlow's")
+    lookup = layers.StringLookup()
+    lookup.adapt(["a", "b", "c"])
+    inputs = keras.Input((4,), dtype="string")
+    features = layers.Embedding(5, 2)(lookup(inputs))
+    model = keras.Model(inputs, layers.Conv1D(3, 3)(features))
+    x = keras.ops.convert_to_tensor([["a", "c", "b", "d"]])
+    np.testing.assert_allclose(
+        predictions(soften(model), x), predictions(model, x), rtol=1e-5
+    )
+
+
+def test_lambda_layers_keep_their_function(rng):
+    factor = 3.0
+    model = sequential(layers.Lambda(lambda x: factor * x), layers.Conv2D(2, 3))
+    x = rng.normal(size=(4, 6, 6, 1))
+    np.testing.assert_allclose(
+        predictions(soften(model), x), predictions(model, x), rtol=1e-4, atol=1e-6
+    )
+
+
 def test_time_distributed_and_other_ranks(rng):
     frames = keras.Sequential([layers.Conv2D(3, 3), layers.Flatten()], name="frames")
     film = keras.Sequential(
@@ -214,9 +271,10 @@ def test_the_shared_kernel_on_request(rng):
     assert np.abs(to_numpy(harden(model).layers[0].kernel) - kernel).max() > 0.01
 
 
+@keras.saving.register_keras_serializable(package="tests")
 class Subclassed(keras.Model):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.conv = layers.Conv2D(2, 3)
 
     def call(self, inputs):
@@ -237,6 +295,43 @@ def subclassed():
     return model
 
 
+class Tenfold(keras.Model):
+    """A functional model that computes something else."""
+
+    def __init__(self):
+        inputs = keras.Input((6, 6, 1))
+        super().__init__(inputs, layers.Conv2D(2, 3)(inputs))
+
+    def call(self, inputs, training=None):
+        return super().call(inputs, training=training) * 10
+
+
+def shared_with_a_wrapper():
+    conv = layers.Conv1D(2, 3, padding="same", name="conv")
+    inputs = keras.Input((6, 2))
+    return keras.Model(inputs, layers.SpectralNormalization(conv)(conv(inputs)))
+
+
+def with_lora():
+    model = sequential(layers.Conv2D(2, 3), layers.Dense(3, name="dense"))
+    model.layers[1].enable_lora(2)
+    return model
+
+
+def unregistered(x):
+    return x
+
+
+def own_loss(targets, outputs):
+    return keras.ops.mean(outputs)
+
+
+def compiled_with(loss):
+    model = sequential(layers.Conv2D(2, 3))
+    model.compile("sgd", loss)
+    return model
+
+
 def two_sizes():
     conv = layers.Conv2D(2, 3, name="conv")
     inputs = [keras.Input((6, 6, 1)), keras.Input((7, 7, 1))]
@@ -246,6 +341,20 @@ def two_sizes():
 CLONED = r"Expected a Sequential or functional model that is built.*Received: "
 REFUSED = {
     "subclassed": (subclassed, CLONED + r"Subclassed '.*convert the layers by `from_conv`"),
+    "overridden call": (Tenfold, CLONED + r"Tenfold '.*`keras.Model\(model.inputs"),
+    "shared within": (
+        shared_with_a_wrapper,
+        r"'conv' is used within SpectralNormalization '.* and elsewhere.*Use each layer in",
+    ),
+    "LoRA": (with_lora, r"Received: Dense 'dense' with lora_rank=2. Merge them first"),
+    "unregistered activation": (
+        lambda: sequential(layers.Conv2D(2, 3), layers.Dense(2, activation=unregistered)),
+        r"(?s)Keras cannot copy model 'given': .*function 'unregistered'.*Register your",
+    ),
+    "unregistered loss": (
+        lambda: compiled_with(own_loss),
+        r"(?s)Keras cannot copy model 'given': .*'own_loss'.*before it is compiled",
+    ),
     "unbuilt": (lambda: keras.Sequential([layers.Conv2D(2, 3)]), CLONED + "Sequential '"),
     "a layer": (lambda: layers.Conv2D(2, 3), CLONED + "Conv2D '"),
     "no model": (lambda: "model", CLONED + "str 'model'"),
@@ -285,6 +394,19 @@ def test_a_predicate_that_chooses_nothing():
         soften(model, lambda layer: False)
     with pytest.raises(ValueError, match=r"no layer to convert.*one SoftConv1D or SoftC"):
         harden(model)
+
+
+@pytest.mark.parametrize("predicate", ["conv", 3])
+def test_a_predicate_that_cannot_be_asked(predicate):
+    with pytest.raises(ValueError, match=r"`predicate` must be .*Received: predicate="):
+        soften(sequential(layers.Conv2D(2, 3)), predicate)
+
+
+def test_a_nested_subclass_is_copied_whole(rng):
+    inputs = keras.Input((6, 6, 1))
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(Subclassed()(inputs)))
+    soft, _ = check_there_and_back(model, rng.normal(size=(4, 6, 6, 1)))
+    assert len(soft_layers(soft)) == 1
 
 
 def test_other_arguments_are_refused_before_anything_is_made():

@@ -1,5 +1,6 @@
 """What can be converted, or a clear error."""
 
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -26,11 +27,17 @@ def check_convertible(layer: Any, kinds: dict[type, type]) -> None:
             f"yet. Received: an unbuilt {title}. Call it on an input, or call "
             "`layer.build(input_shape)`."
         )
+    check_no_lora(layer)
+
+
+def check_no_lora(layer: keras.Layer) -> None:
+    """Raise `ValueError` for a layer with LoRA weights, which Keras merges on saving."""
     if getattr(layer, "lora_enabled", False):
         raise ValueError(
-            f"Expected a convolution without LoRA weights. Received: {title} with "
-            f"lora_rank={layer.lora_rank}. Merge them first: make the same layer without "
-            "`lora_rank` and set its weights to `[layer.kernel, layer.bias]`."
+            f"Expected layers without LoRA weights. Received: {type(layer).__name__} "
+            f"'{layer.name}' with lora_rank={layer.lora_rank}. Merge them first: make the "
+            "same layer without `lora_rank` and set its weights to "
+            "`[layer.kernel, layer.bias]`."
         )
 
 
@@ -58,6 +65,9 @@ def check_input_shape(conv: keras.Layer, input_shape: Any) -> None:
     """Raise `ValueError` unless this is the shape of one input of a convolution."""
     rank, channels = conv.rank, conv.kernel.shape[-2] * conv.groups
     is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == rank + 1
+    is_shape = is_shape and all(
+        size is None or (isinstance(size, Integral) and size > 0) for size in input_shape
+    )
     channel_axis = -1 if conv.data_format == "channels_last" else 0
     if not is_shape or input_shape[channel_axis] != channels:
         raise ValueError(
@@ -65,4 +75,14 @@ def check_input_shape(conv: keras.Layer, input_shape: Any) -> None:
             f"the batch axis: {rank + 1} sizes in the format {conv.data_format!r}, of "
             f"which {channels} channels. Received: input_shape={input_shape!r}. A batch "
             "`x` of inputs has the `input_shape` `x.shape[1:]`."
+        )
+
+
+def check_predicate(predicate: Any) -> None:
+    """Raise `ValueError` unless this is None or can be asked for a layer."""
+    if predicate is not None and not callable(predicate):
+        raise ValueError(
+            "`predicate` must be a function of a layer that tells whether to convert it, "
+            f"or None for all. Received: predicate={predicate!r}. For example "
+            "`lambda layer: layer.name.startswith('block1')`."
         )

@@ -1,9 +1,9 @@
 """One convolution to a SoftConv layer, and a SoftConv layer to the nearest convolution."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from keras_softconv.conversion.checks import (
@@ -12,7 +12,8 @@ from keras_softconv.conversion.checks import (
     check_kernel,
     check_soft_arguments,
 )
-from keras_softconv.diagnostics import energies, in_full_precision, layers_within, share
+from keras_softconv.conversion.copies import carry_weight, copy_of
+from keras_softconv.diagnostics import energies, in_full_precision, share
 from keras_softconv.layers import (
     CONV_ARGUMENTS,
     BaseSoftConv,
@@ -24,6 +25,7 @@ from keras_softconv.weight_sharing import SQUARE
 
 Tensor = Any
 Shape = tuple[int, ...]
+Copy = Callable[[keras.Layer], keras.Layer]
 
 SOFT_OF = {
     layers.Conv1D: SoftConv1D,
@@ -66,7 +68,7 @@ def from_conv(conv: keras.Layer, input_shape: Shape, **soft_arguments: Any) -> B
     True
     """
     check_convertible(conv, SOFT_OF)
-    soft = soft_like(conv, soft_arguments)
+    soft = soft_like(conv, soft_arguments, copy_of)
     check_input_shape(conv, input_shape)
     soft.build((None, *input_shape))
     carry_to_soft(conv, soft)
@@ -110,7 +112,7 @@ def to_conv(soft: BaseSoftConv, kernel: str = "family_means") -> keras.Layer:
     """
     check_convertible(soft, CONV_OF)
     check_kernel(kernel)
-    conv = conv_like(soft)
+    conv = conv_like(soft, copy_of)
     if not conv.built:
         conv.build((None, *_input_shape(soft)))
     carry_to_conv(soft, conv, kernel)
@@ -120,18 +122,23 @@ def to_conv(soft: BaseSoftConv, kernel: str = "family_means") -> keras.Layer:
 # The layer of the other kind, without weights.
 
 
-def soft_like(conv: keras.Layer, soft_arguments: dict[str, Any]) -> BaseSoftConv:
-    """An unbuilt SoftConv layer with the arguments of a convolution."""
+def soft_like(
+    conv: keras.Layer, soft_arguments: dict[str, Any], copy: Copy
+) -> BaseSoftConv:
+    """An unbuilt SoftConv layer with the arguments of a convolution.
+
+    `copy` is for activations that are layers.
+    """
     check_soft_arguments(soft_arguments)
-    return SOFT_OF[type(conv)](**_arguments(conv), **soft_arguments)
+    return SOFT_OF[type(conv)](**_arguments(conv, copy), **soft_arguments)
 
 
-def conv_like(soft: BaseSoftConv) -> keras.Layer:
+def conv_like(soft: BaseSoftConv, copy: Copy) -> keras.Layer:
     """An unbuilt convolution with the arguments of a SoftConv layer.
 
     Or a model whose last layer is a convolution of what the others pad.
     """
-    conv, arguments = CONV_OF[type(soft)], _arguments(soft)
+    conv, arguments = CONV_OF[type(soft)], _arguments(soft, copy)
     if soft.padding in ("valid", "same", "causal"):
         return conv(**arguments)
     arguments["padding"] = "valid"
@@ -161,18 +168,13 @@ def _pad(soft: BaseSoftConv, inputs: Tensor) -> Tensor:
     return inputs
 
 
-def _arguments(layer: keras.Layer) -> dict[str, Any]:
+def _arguments(layer: keras.Layer, copy: Copy) -> dict[str, Any]:
     """What a convolution and a soft one have in common, as their constructors take it."""
     arguments = {name: getattr(layer, name) for name in CONV_ARGUMENTS}
     if isinstance(layer.activation, keras.Layer):  # it may have weights of its own
-        arguments["activation"] = copy_of(layer.activation)
+        arguments["activation"] = copy(layer.activation)
     base = {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype_policy}
     return arguments | base
-
-
-def copy_of(layer: keras.Layer) -> keras.Layer:
-    """A layer of the same class and arguments."""
-    return type(layer).from_config(layer.get_config())
 
 
 def _input_shape(soft: BaseSoftConv) -> Shape:
@@ -184,10 +186,9 @@ def _input_shape(soft: BaseSoftConv) -> Shape:
 
 def carry_to_soft(conv: keras.Layer, soft: BaseSoftConv) -> None:
     """Make a SoftConv layer compute what a convolution computes."""
-    _assign(soft.shared_kernel, conv.kernel)
+    carry_weight(conv.kernel, conv.kernel, soft.shared_kernel, soft.deviations)
     if conv.use_bias:
-        _assign(soft.shared_bias, conv.bias)
-    _carry_activation(conv, soft)
+        carry_weight(conv.bias, conv.bias, soft.shared_bias, soft.bias_deviations)
 
 
 def carry_to_conv(soft: BaseSoftConv, conv: keras.Layer, kernel: str) -> None:
@@ -196,11 +197,11 @@ def carry_to_conv(soft: BaseSoftConv, conv: keras.Layer, kernel: str) -> None:
     if isinstance(conv, keras.Model):
         conv = conv.layers[-1]
     is_mean = kernel == "family_means"
-    _assign(conv.kernel, _kept_means(soft) if is_mean else soft.shared_kernel)
+    weights = _kept_means(soft) if is_mean else soft.shared_kernel
+    carry_weight(soft.shared_kernel, weights, conv.kernel)
     if soft.use_bias:
         mean = _mean(soft.bias_deviations) if is_mean else 0
-        _assign(conv.bias, soft.shared_bias + mean)
-    _carry_activation(soft, conv)
+        carry_weight(soft.shared_bias, soft.shared_bias + mean, conv.bias)
 
 
 def _kept_means(soft: BaseSoftConv) -> Tensor:
@@ -208,32 +209,6 @@ def _kept_means(soft: BaseSoftConv) -> Tensor:
     means = soft.family_means()
     counts = soft.weight_sharing.geometry.member_counts[..., None, None]
     return ops.where(counts > 0, means, ops.cast(soft.shared_kernel, means.dtype))
-
-
-def _carry_activation(layer: keras.Layer, clone: keras.Layer) -> None:
-    activation = layer.activation
-    if isinstance(activation, keras.Layer) and activation.built:
-        if not clone.activation.built:
-            clone.activation.build_from_config(activation.get_build_config())
-        carry_state(activation, clone.activation)
-
-
-def carry_state(layer: keras.Layer, clone: keras.Layer) -> None:
-    """Give a copy of a layer its weights, and what it computes from them."""
-    pairs = zip(layers_within(layer), layers_within(clone), strict=True)
-    for source, target in pairs:
-        store = {}
-        source.save_own_variables(store)
-        target.load_own_variables({name: _copy(value) for name, value in store.items()})
-
-
-def _assign(variable: keras.Variable, value: Tensor) -> None:
-    variable.assign(_copy(value))
-
-
-def _copy(value: Tensor) -> np.ndarray:
-    # On JAX two variables may share one buffer, which the next step of training gives away.
-    return np.array(ops.convert_to_numpy(value))
 
 
 def _dropped_energy(soft: BaseSoftConv, kernel: str) -> dict[str, float]:

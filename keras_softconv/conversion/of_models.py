@@ -1,6 +1,7 @@
 """A whole model with soft convolutions for its convolutions, and back."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import keras
@@ -8,21 +9,23 @@ import keras
 from keras_softconv.conversion.checks import (
     check_convertible,
     check_kernel,
+    check_predicate,
     check_soft_arguments,
 )
+from keras_softconv.conversion.copies import carry_state, unbuilt_copy_of
 from keras_softconv.conversion.of_layers import (
     CONV_OF,
     SOFT_OF,
-    carry_state,
+    Copy,
     carry_to_conv,
     carry_to_soft,
     conv_like,
-    copy_of,
     soft_like,
 )
+from keras_softconv.diagnostics import layers_within
 
 Predicate = Callable[[keras.Layer], bool]
-Replace = Callable[[keras.Layer], keras.Layer]
+Replace = Callable[[keras.Layer, Copy], keras.Layer]
 Carry = Callable[[keras.Layer, keras.Layer], None]
 
 
@@ -33,8 +36,9 @@ def soften(
 
     The copy predicts what the model predicts; its weights are its own. Names stay, layers
     that were shared are shared, in nested models and within `TimeDistributed` too. Other
-    composite layers are copied as they are. A compiled model gives a compiled copy, with
-    an optimizer that has yet to make its first step, as by `keras.models.clone_model`.
+    composite layers, subclassed models among them, are copied with all they hold. A
+    compiled model gives a compiled copy, with an optimizer that has yet to make its first
+    step, as by `keras.models.clone_model`.
 
     Args:
         model: a built Sequential or functional model. It is not changed.
@@ -48,7 +52,7 @@ def soften(
     Raises:
         ValueError: for a subclassed or unbuilt model, one without a convolution that the
             predicate chooses, a chosen one that cannot be converted, inputs of unknown
-            size, or other arguments.
+            size, what Keras cannot copy, or other arguments.
 
     Example:
     >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3)])
@@ -61,7 +65,7 @@ def soften(
         model,
         SOFT_OF,
         predicate,
-        lambda conv: soft_like(conv, soft_arguments),
+        lambda conv, copy: soft_like(conv, soft_arguments, copy),
         carry_to_soft,
     )
 
@@ -84,8 +88,8 @@ def harden(
 
     Raises:
         ValueError: for a subclassed or unbuilt model, one without a SoftConv layer that
-            the predicate chooses, a chosen one that cannot be converted, or another
-            `kernel`.
+            the predicate chooses, a chosen one that cannot be converted, what Keras
+            cannot copy, or another `kernel`.
     """
     check_kernel(kernel)
     return _converted(
@@ -105,8 +109,16 @@ def _converted(
     carry: Carry,
 ) -> keras.Model:
     _check_model(model)
+    check_predicate(predicate)
     cloning = _Cloning(kinds, predicate, replace)
-    clone = cloning.clone(model)
+    try:
+        clone = cloning.clone(model)
+    except (TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"Keras cannot copy model '{model.name}': {error} Register your classes and "
+            "functions by `keras.saving.register_keras_serializable`; if only `compile` "
+            "was given such, convert the model before it is compiled."
+        ) from error
     if not cloning.replaced:
         raise ValueError(
             f"Found no layer to convert in model '{model.name}'. Expected at least one "
@@ -116,6 +128,8 @@ def _converted(
             "or model are not looked for: convert them by `from_conv` and `to_conv`."
         )
     cloning.finish(carry)
+    if model.compiled:  # anew, now that it is known which weights are frozen
+        clone.compile_from_config(model.get_compile_config())
     return clone
 
 
@@ -151,36 +165,65 @@ class _Cloning:
             config = layer.get_config()
             return type(layer)(**config | {"layer": self.clone(layer.layer)})
         if not isinstance(layer, tuple(self._kinds)):
-            return copy_of(layer)
+            return unbuilt_copy_of(layer)
         if self._predicate is not None and not self._predicate(layer):
-            return copy_of(layer)
+            return unbuilt_copy_of(layer)
         check_convertible(layer, self._kinds)
         self.replaced.add(id(layer))
-        return self._replace(layer)
+        return self._replace(layer, self.clone)
 
     def finish(self, carry: Carry) -> None:
         """Carry over weights and what is trainable, once the clones are built."""
         pairs = [pair for pair in self._clones.values() if isinstance(pair[0], keras.Layer)]
+        whole = [pair for pair in pairs if self._is_copied_whole(pair[0])]
+        self._check_shared([layer for layer, _ in whole])
         for layer, clone in reversed(pairs):  # outer models first: they pass it on
             clone.trainable = layer.trainable
+        for layer, clone in whole:
+            carry_state(layer, clone)
         for layer, clone in pairs:
             if id(layer) in self.replaced:
                 carry(layer, clone)
-            elif not (_is_graph(layer) or _is_time_distributed(layer)):
-                carry_state(layer, clone)
+
+    def _is_copied_whole(self, layer: keras.Layer) -> bool:
+        is_replaced = id(layer) in self.replaced
+        return not (is_replaced or _is_graph(layer) or _is_time_distributed(layer))
+
+    def _check_shared(self, whole: list[keras.Layer]) -> None:
+        """Raise `ValueError` if a layer that is copied whole holds one of another."""
+        seen = dict.fromkeys(self._clones)
+        for layer in whole:
+            for inner in list(layers_within(layer))[1:]:
+                if id(inner) in seen:
+                    raise ValueError(
+                        f"Layer '{inner.name}' is used within {type(layer).__name__} "
+                        f"'{layer.name}', which is copied whole, and elsewhere in the "
+                        "model too. Its copies would not share their weights. Use each "
+                        "layer in one place, or convert by `from_conv` and `to_conv`."
+                    )
+                seen[id(inner)] = None
 
 
 def _new_inputs(model: keras.Model) -> Any:
     """Inputs like a functional model's; those that `clone_model` makes lose their names."""
     layers = (layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer))
-    new = {id(layer.output): copy_of(layer).output for layer in layers}
+    new = {id(layer.output): unbuilt_copy_of(layer).output for layer in layers}
     return keras.tree.map_structure(lambda tensor: new[id(tensor)], model.input)
 
 
 def _is_graph(layer: Any) -> bool:
-    """Whether `clone_model` can go through a model layer by layer."""
-    is_functional = isinstance(layer, keras.Model) and hasattr(layer, "inputs")
-    return is_functional or isinstance(layer, keras.Sequential)
+    """Whether `clone_model` can go through a model layer by layer, and nothing is lost.
+
+    A subclass may compute or train otherwise, which a clone would not.
+    """
+    return type(layer) in (keras.Sequential, _functional())
+
+
+@cache
+def _functional() -> type:
+    """Keras's class of functional models, which has no public name."""
+    inputs = keras.Input((), name="inputs")
+    return type(keras.Model(inputs, inputs, name="functional"))
 
 
 def _is_time_distributed(layer: Any) -> bool:
@@ -188,11 +231,12 @@ def _is_time_distributed(layer: Any) -> bool:
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model) or not _is_graph(model) or not model.built:
+    if not _is_graph(model) or not model.built:
         title = f"{type(model).__name__} '{getattr(model, 'name', model)}'"
         raise ValueError(
-            "Expected a Sequential or functional model that is built, as Keras can clone "
-            f"only these layer by layer. Received: {title}. Begin a Sequential model with "
-            "`keras.Input(shape)`, or call it on an input; in a subclassed model convert "
-            "the layers by `from_conv` and `to_conv`."
+            "Expected a Sequential or functional model that is built, not a subclass, "
+            f"whose own `call` or `train_step` would be lost. Received: {title}. Begin a "
+            "Sequential model with `keras.Input(shape)`, or call it on an input. Of a "
+            "subclass that has `inputs` and `outputs` convert `keras.Model(model.inputs, "
+            "model.outputs)`; in any other convert the layers by `from_conv` and `to_conv`."
         )
