@@ -6,6 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import pytest
+
+once = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="starts the backends that it needs, so once is enough",
+)
+
 TESTS = Path(__file__).parent
 SECONDS = 180  # many times what any program takes
 

@@ -3,9 +3,10 @@
 import importlib.util
 import json
 
+import keras
 import numpy as np
 import pytest
-from processes import finish, free_address, host_devices, run, start
+from processes import finish, free_address, host_devices, once, run, start
 from test_callbacks import read
 
 # The same small training on every device set; what it ends at goes into a file. Penalties
@@ -95,8 +96,11 @@ for name in names.split():
     variables = [*model.weights, *model.optimizer.variables]
     shards = {variable.path: slices(variable) for variable in variables}
     (folder / f"{process}-{name}-shards.json").write_text(json.dumps(shards))
+    if kind != "replicas_1" or count == "1":  # or Keras cannot gather the weights
+        model.save(folder / f"{process}-{name}.keras")
 """
 
+pytestmark = once
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="JAX is not installed"
 )
@@ -198,8 +202,38 @@ def test_processes_train_as_one_and_hold_their_slices(on_devices, in_processes, 
 
 
 @needs_jax
+def test_every_process_saves_the_whole_model(in_processes):
+    for process in range(2):
+        file = in_processes / f"{process}-data-halo.keras"
+        weights = load(in_processes, f"{process}-data-halo")["weights"].values()
+        saved = keras.models.load_model(file, compile=False).get_weights()
+        for ours, trained in zip(saved, weights, strict=True):
+            np.testing.assert_array_equal(ours, np.float32(trained))
+
+
+@needs_jax
 @pytest.mark.parametrize("name", IN_PROCESSES)
 def test_only_the_first_process_logs(on_devices, in_processes, name):
     logged = read(in_processes / f"0-{name}" / "softconv")
     assert_same_events(logged, read(on_devices / alone(name) / "softconv"))
     assert not (in_processes / f"1-{name}").exists()
+
+
+# From a quarter of a gigabyte on, devices together, Keras draws weights on the devices.
+LARGE = """
+import keras
+from keras_softconv import SoftConv2D
+
+devices = keras.distribution.list_devices()
+with keras.distribution.DataParallel(devices=devices).scope():
+    layer = SoftConv2D(1, 3, padding="same", deviation_initializer="glorot_uniform")
+    layer.build((None, 64, 64, 1))
+print(layer.deviations.value.std())
+"""
+
+
+@needs_jax
+@pytest.mark.xfail(reason="Keras compiles initializers, and cannot compile a bound method")
+def test_a_large_layer_is_made_on_its_devices():
+    deviation = float(run("-c", LARGE, **host_devices(4)))
+    assert deviation == pytest.approx((1 / 4096) ** 0.5, rel=1e-2)
