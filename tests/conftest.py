@@ -1,12 +1,35 @@
-"""One seed for all tests, and layers made from the table of cases."""
+"""One seed for all tests, and how long the random ones go on."""
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Tests compile for longer than they compute.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import keras
 import numpy as np
 import pytest
+from backends import BACKEND
+from hypothesis import HealthCheck, settings
+
+# These never come near a tensor, or start processes of their own for each backend: they
+# run with the tests on TensorFlow.
+INDEPENDENT = (
+    "architecture", "arguments", "backends", "backup", "benchmarks", "distribution",
+    "documentation", "examples", "memory", "scaling_out",
+)  # fmt: skip
+if BACKEND != "tensorflow":
+    collect_ignore = [f"test_{name}.py" for name in INDEPENDENT]
+
+# JAX compiles anew for each shape, and the arithmetic of shapes is the same everywhere.
+settings.register_profile(
+    "suite",
+    max_examples=200 if BACKEND == "tensorflow" else 30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

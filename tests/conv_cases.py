@@ -46,6 +46,19 @@ CASES_2D = {
 }  # fmt: skip
 
 
+# The same code along one axis and along three, and the padding that Conv1D has besides.
+CASES = CASES_2D | {
+    "signal": ((9,), 2, 3, {"kernel_size": 4, "strides": 2, "padding": "same"}),
+    "causal": ((7,), 2, 2, {"kernel_size": 3, "dilation_rate": 2, "padding": "causal"}),
+    "volume": (
+        (3, 2, 4), 2, 2, {"kernel_size": (2, 3, 2), "padding": "same", "groups": 2}
+    ),
+    "volume_circular": (
+        (2, 4, 3), 1, 2, {"kernel_size": 2, "strides": (1, 2, 1), "padding": "circular"}
+    ),
+}  # fmt: skip
+
+
 def as_tuple(value, rank: int) -> tuple:
     return (value,) * rank if isinstance(value, int) else tuple(value)
 

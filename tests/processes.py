@@ -6,14 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
-import pytest
-
-once = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="starts the backends that it needs, so once is enough",
-)
-
 TESTS = Path(__file__).parent
 SECONDS = 180  # many times what any program takes
 
@@ -48,12 +40,8 @@ def run(*arguments, returncode=0, **environment) -> str:
 
 def host_devices(count) -> dict[str, str]:
     """Environment in which JAX takes the processor for `count` devices."""
-    devices = f"--xla_force_host_platform_device_count={count}"
-    # Programs of the tests compile for longer than they compute.
-    return {
-        "KERAS_BACKEND": "jax",
-        "XLA_FLAGS": f"{devices} --xla_backend_optimization_level=0",
-    }
+    flag = f"--xla_force_host_platform_device_count={count}"
+    return {"KERAS_BACKEND": "jax", "XLA_FLAGS": flag}
 
 
 def free_address() -> str:

@@ -2,17 +2,28 @@
 
 import keras
 import numpy as np
-from conv_cases import CASES_2D
+from backends import BACKEND, at_once
+from conv_cases import CASES
+from keras import ops
 
-from keras_softconv import SoftConv2D
+from keras_softconv import SoftConv1D, SoftConv2D, SoftConv3D
+from keras_softconv.layers import BaseSoftConv
 
-each_case = (CASES_2D.values(), CASES_2D.keys())
+SOFT_CONVS = {1: SoftConv1D, 2: SoftConv2D, 3: SoftConv3D}
+
+# One of each kind where every shape is compiled anew; all are the same code.
+FEW = ("origin", "many_filters", "same_strided", "dilated_same", "groups",
+       "circular_strided", "explicit_past_kernel", "causal", "volume")  # fmt: skip
+names = list(FEW if BACKEND == "jax" else CASES)
+each_case = ([CASES[name] for name in names], names)
 
 
-def random_layer(case, rng, **arguments) -> SoftConv2D:
+def random_layer(case, rng, **arguments) -> BaseSoftConv:
     """A built layer of a case, all of its weights random."""
     grid, in_channels, filters, conv_arguments = case
-    layer = SoftConv2D(filters, **conv_arguments | arguments)
+    # Random numbers of Keras are not asked for, since JAX compiles anew for each shape.
+    arguments = {"kernel_initializer": "zeros", **conv_arguments, **arguments}
+    layer = SOFT_CONVS[len(grid)](filters, **arguments)
     layer.build((None, *grid, in_channels))
     for weight in layer.trainable_weights:
         weight.assign(rng.normal(size=weight.shape))
@@ -26,17 +37,51 @@ def soft_model(name="soft", **arguments) -> keras.Model:
     return keras.Sequential([keras.Input((5, 4, 2)), layer])
 
 
+def read(layer, function):
+    """What `function(layer)` reads from its weights, as NumPy arrays."""
+
+    def of_weights(*values):
+        with keras.StatelessScope(zip(layer.weights, values, strict=True)):
+            return function(layer)
+
+    values = [weight.value for weight in layer.weights]
+    return keras.tree.map_structure(ops.convert_to_numpy, at_once(of_weights)(*values))
+
+
+def kernel_of(layer):
+    return layer.kernel
+
+
+def call(layer, inputs) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Outputs and losses of a layer."""
+
+    def of_weights(inputs, *weights):
+        fixed = layer.non_trainable_variables
+        outputs, _, losses = layer.stateless_call(
+            weights, fixed, inputs, return_losses=True
+        )
+        return outputs, losses
+
+    weights = [weight.value for weight in layer.trainable_weights]
+    found = at_once(of_weights)(ops.convert_to_tensor(inputs), *weights)
+    return keras.tree.map_structure(ops.convert_to_numpy, found)
+
+
 def numpy_weights(layer) -> dict[str, np.ndarray]:
     """Trainable weights by name, in float64."""
     return {
-        weight.name: keras.ops.convert_to_numpy(weight).astype("float64")
+        weight.name: ops.convert_to_numpy(weight).astype("float64")
         for weight in layer.trainable_weights
     }
 
 
+def dense_form(sharing, deviations) -> np.ndarray:
+    """Deviations as they are stored, or their gradient, in the dense kernel's shape."""
+    deviations = ops.convert_to_tensor(deviations)
+    no_kernel = ops.zeros(sharing.geometry.shared_kernel_shape, deviations.dtype)
+    return ops.convert_to_numpy(at_once(sharing.kernel)(no_kernel, deviations))
+
+
 def dense_deviations(layer) -> np.ndarray:
     """The deviations in the dense kernel's shape, in float64."""
-    shared = np.zeros(layer.shared_kernel.shape, layer.shared_kernel.dtype)
-    deviations = keras.ops.convert_to_tensor(layer.deviations)
-    kernel = layer.weight_sharing.kernel(shared, deviations)
-    return keras.ops.convert_to_numpy(kernel).astype("float64")
+    return dense_form(layer.weight_sharing, layer.deviations).astype("float64")

@@ -10,11 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
-from soft_models import each_case, numpy_weights, random_layer
+from soft_models import SOFT_CONVS, each_case, numpy_weights, random_layer
 
-from keras_softconv import SoftConv1D, SoftConv2D, SoftConv3D, from_conv, to_conv
-
-SOFT = {1: SoftConv1D, 2: SoftConv2D, 3: SoftConv3D}
+from keras_softconv import SoftConv2D, from_conv, to_conv
 
 WITHOUT_PENALTIES = {"tie_regularizer": None, "off_template_regularizer": None}
 
@@ -142,7 +140,7 @@ def test_all_arguments_are_carried_over_and_back(rank, kernel, rng):
         activity_regularizer="l1", kernel_constraint="non_neg", bias_constraint="max_norm",
     )  # fmt: skip
     soft = from_conv(original, input_shape(case), tie_regularizer="l1", halo=1)
-    assert type(soft) is SOFT[rank]
+    assert type(soft) is SOFT_CONVS[rank]
     assert soft.tie_regularizer.l1 == keras.regularizers.get("l1").l1
     assert soft.halo == 1
     config = soft.get_config()
@@ -183,7 +181,8 @@ def test_activations_that_are_layers_or_nameless(activation, rng):
 @each_data_format
 @pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
 def test_every_padding_goes_to_keras_own_layers(case, data_format, rng):
-    soft = SoftConv2D(case[2], data_format=data_format, **case[3])
+    rank = len(case[0])
+    soft = SOFT_CONVS[rank](case[2], data_format=data_format, **case[3])
     soft.build((None, *input_shape(case, data_format)))
     soft.shared_bias.assign(rng.normal(size=soft.shared_bias.shape))
     conv = to_conv(soft)
@@ -191,7 +190,7 @@ def test_every_padding_goes_to_keras_own_layers(case, data_format, rng):
     assert type(conv).__module__.startswith("keras.")
     assert conv.name == soft.name
     if isinstance(soft.padding, str) and soft.padding != "circular":
-        assert type(conv) is keras.layers.Conv2D
+        assert type(conv) is oracle.CONVS[rank]
 
 
 @pytest.mark.parametrize("halo", [None, 1])

@@ -5,23 +5,25 @@ import keras
 import numpy as np
 import oracle
 import pytest
-from soft_models import each_case, random_layer, soft_model
+from keras.ops import convert_to_numpy as to_numpy
+from soft_models import each_case, kernel_of, random_layer, read, soft_model
 
 from keras_softconv import SoftConv2D
 from keras_softconv.diagnostics import soft_layers, structure_numbers
 
 
-def as_floats(tensors):
-    return {name: float(value) for name, value in tensors.items()}
+def numbers_of(layer) -> dict[str, float]:
+    numbers = read(layer, structure_numbers)
+    return {name: float(value) for name, value in numbers.items()}
 
 
 @pytest.mark.parametrize("halo", [None, 0, 1])
 @pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
 def test_numbers_equal_an_independent_computation_in_float64(case, halo, rng):
     layer = random_layer(case, rng, halo=halo)
-    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    kernel = read(layer, kernel_of)
     expected = independent.structure_numbers(kernel, oracle.family_ids(case))
-    numbers = as_floats(structure_numbers(layer))
+    numbers = numbers_of(layer)
     assert numbers.keys() == expected.keys()
     for name, value in numbers.items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7)
@@ -30,8 +32,8 @@ def test_numbers_equal_an_independent_computation_in_float64(case, halo, rng):
 @pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
 def test_analysis_of_variance_adds_up(case, rng):
     layer = random_layer(case, rng)
-    numbers = as_floats(structure_numbers(layer))
-    kernel = keras.ops.convert_to_numpy(layer.kernel).astype("float64")
+    numbers = numbers_of(layer)
+    kernel = read(layer, kernel_of).astype("float64")
     mask = layer.template_mask()
     parts = (
         numbers["convolution_share"] * (kernel**2).sum(),
@@ -44,13 +46,13 @@ def test_analysis_of_variance_adds_up(case, rng):
 def test_the_two_ends(rng):
     layer = random_layer(((4, 4), 2, 3, {"kernel_size": 3, "padding": "same"}), rng)
     layer.deviations.assign(np.zeros(layer.deviations.shape))
-    convolution = as_floats(structure_numbers(layer))
+    convolution = numbers_of(layer)
     assert convolution["off_template_mass"] == 0
     np.testing.assert_allclose(convolution["family_variance"], 0, atol=1e-12)
     np.testing.assert_allclose(convolution["convolution_share"], 1, rtol=1e-6)
     for weight in layer.trainable_weights:
         weight.assign(np.zeros(weight.shape))
-    assert as_floats(structure_numbers(layer)) == {
+    assert numbers_of(layer) == {
         "family_variance": 0.0,
         "off_template_mass": 0.0,
         "convolution_share": 1.0,
@@ -63,17 +65,17 @@ def test_families_that_are_nearly_tied_keep_their_variance(rng):
     layer = random_layer(case, rng)
     shades = 1e-9 * rng.normal(size=layer.deviations.shape).astype("float32")
     layer.deviations.assign(shades)
-    kernel = oracle.dense_kernel(case, keras.ops.convert_to_numpy(layer.shared_kernel))
+    kernel = oracle.dense_kernel(case, to_numpy(layer.shared_kernel))
     kernel = kernel.astype("float64") + shades
     expected = independent.structure_numbers(kernel, oracle.family_ids(case))
-    for name, value in as_floats(structure_numbers(layer)).items():
+    for name, value in numbers_of(layer).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-5)
 
 
 def test_a_diverged_layer_is_not_taken_for_a_convolution(rng):
     layer = random_layer(((4, 4), 1, 1, {"kernel_size": 2}), rng)
     layer.shared_kernel.assign(np.full(layer.shared_kernel.shape, np.nan))
-    numbers = as_floats(structure_numbers(layer))
+    numbers = numbers_of(layer)
     assert np.isnan(numbers["convolution_share"])
     assert np.isnan(numbers["off_template_mass"])
 
@@ -81,11 +83,11 @@ def test_a_diverged_layer_is_not_taken_for_a_convolution(rng):
 def test_half_precision_weights_are_summed_in_float32(rng):
     case = ((6, 6), 4, 8, {"kernel_size": 3, "padding": "same"})
     layer = random_layer(case, rng, dtype="float16")
-    kernel = keras.ops.convert_to_numpy(layer.shared_kernel).astype("float32")
+    kernel = to_numpy(layer.shared_kernel).astype("float32")
     kernel = oracle.dense_kernel(case, kernel).astype("float64")
-    kernel = kernel + keras.ops.convert_to_numpy(layer.deviations)
+    kernel = kernel + to_numpy(layer.deviations)
     expected = independent.structure_numbers(kernel, oracle.family_ids(case))
-    for name, value in as_floats(structure_numbers(layer)).items():
+    for name, value in numbers_of(layer).items():
         # In float16 itself the means alone would be wrong by 1e-3.
         np.testing.assert_allclose(value, expected[name], rtol=1e-5)
 

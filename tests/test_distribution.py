@@ -6,7 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from processes import finish, free_address, host_devices, once, run, start
+from processes import finish, free_address, host_devices, run, start
 from test_callbacks import read
 
 # The same small training on every device set; what it ends at goes into a file. Penalties
@@ -100,7 +100,6 @@ for name in names.split():
         model.save(folder / f"{process}-{name}.keras")
 """
 
-pytestmark = once
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="JAX is not installed"
 )

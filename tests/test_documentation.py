@@ -5,15 +5,23 @@ import inspect
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 import keras_softconv
-from keras_softconv import callbacks, diagnostics, geometry, layers, regularizers
+from keras_softconv import callbacks, conversion, diagnostics, layers
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PUBLIC = [layers.SoftConv2D, callbacks.StructureMonitor, diagnostics.structure_numbers]
+SOFT_CONVS = [layers.SoftConv1D, layers.SoftConv2D, layers.SoftConv3D]
+CONVERSIONS = [getattr(conversion, name) for name in conversion.__all__]
+PUBLIC = [
+    layers.SoftConv2D,
+    callbacks.StructureMonitor,
+    diagnostics.structure_numbers,
+    *CONVERSIONS,
+]
 
 
 def test_python_of_the_readme_runs_in_order_and_prints_what_it_says(
@@ -43,16 +51,14 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("module", [layers, geometry, callbacks, regularizers])
-def test_docstring_examples(module):
-    result = doctest.testmod(
-        module, extraglobs={"keras_softconv": keras_softconv, "np": np}
-    )
-    assert result.failed == 0
-
-
-def test_the_example_of_the_layer_is_tested():
-    assert doctest.DocTestFinder().find(layers.SoftConv2D)[0].examples
+@pytest.mark.parametrize("thing", SOFT_CONVS + CONVERSIONS, ids=lambda t: t.__name__)
+def test_docstring_examples(thing):
+    tests = doctest.DocTestFinder().find(thing)
+    examples = [test for test in tests if test.examples]
+    assert examples or thing is conversion.harden
+    for test in examples:
+        test.globs.update(keras=keras, keras_softconv=keras_softconv, np=np)
+        assert doctest.DocTestRunner().run(test).failed == 0
 
 
 @pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from backends import at_once
 from conv_cases import CASES_2D, random_cases
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from keras import ops
+from keras.ops import convert_to_numpy as to_numpy
 from oracle import family_ids, geometry_of, within_halo
+from soft_models import dense_form
 
 from keras_softconv.geometry import VOID, Geometry, axis_inputs, axis_pads, axis_window
 from keras_softconv.weight_sharing import DenseWeightSharing, weight_sharing_of
@@ -35,15 +39,11 @@ def test_family_ids_are_those_of_a_real_convolution(case):
     check_against_oracle(case)
 
 
-@settings(max_examples=250, deadline=None, derandomize=True,
-          suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(random_cases())
 def test_family_ids_of_random_convolutions_in_one_to_three_dimensions(case):
     check_against_oracle(case)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True,
-          suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(random_cases(), st.integers(0, 3))
 def test_random_halos_in_one_to_three_dimensions(case, halo):
     geometry = geometry_of(case, halo)
@@ -52,19 +52,20 @@ def test_random_halos_in_one_to_three_dimensions(case, halo):
     assert (geometry.windows is None) == kept.all()
     numbers = np.arange(1, np.prod(geometry.deviations_shape) + 1, dtype="float32")
     numbers = numbers.reshape(geometry.deviations_shape)
-    no_kernel = np.zeros(geometry.shared_kernel_shape, "float32")
-    kernel = np.array(sharing.kernel(no_kernel, numbers))
+    kernel = dense_form(sharing, numbers)
     np.testing.assert_array_equal(kernel != 0, kept)
     assert len(np.unique(kernel[kept])) == kept.sum() == geometry.size
     # One-hot images fetch the kernel row by row, the other way round.
     size = int(np.prod(geometry.input_grid)) * geometry.in_channels
     images = np.eye(size, dtype="float32")
     images = images.reshape(size, *geometry.input_grid, geometry.in_channels)
-    outputs = np.array(sharing.product(images, no_kernel, numbers))
-    np.testing.assert_allclose(outputs.reshape(kernel.shape), kernel, rtol=1e-6)
-    family_numbers = 1 + np.arange(no_kernel.size, dtype="float32")
-    convolution = sharing.kernel(family_numbers.reshape(no_kernel.shape), 0 * numbers)
-    np.testing.assert_array_equal(np.rint(convolution) - 1, family_ids(case))
+    shape = geometry.shared_kernel_shape
+    outputs = at_once(sharing.product)(images, np.zeros(shape, "float32"), numbers)
+    outputs = to_numpy(outputs).reshape(kernel.shape)
+    np.testing.assert_allclose(outputs, kernel, rtol=1e-6)
+    family_numbers = 1 + np.arange(np.prod(shape), dtype="float32").reshape(shape)
+    convolution = at_once(sharing.kernel)(family_numbers, ops.zeros_like(numbers))
+    np.testing.assert_array_equal(np.rint(to_numpy(convolution)) - 1, family_ids(case))
 
 
 def test_window_of_one_axis_by_hand():

@@ -3,11 +3,20 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from conv_cases import CASES_2D
+from backends import gradients, not_on, tensorflow_only
+from conv_cases import CASES
+from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
 from oracle import within_halo
-from soft_models import random_layer, soft_model
+from soft_models import (
+    call,
+    dense_form,
+    each_case,
+    kernel_of,
+    random_layer,
+    read,
+    soft_model,
+)
 
 from keras_softconv import SoftConv2D
 from keras_softconv.callbacks import StructureMonitor
@@ -22,18 +31,17 @@ def trained(images, epochs=3, jit_compile=False, **arguments) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("name", CASES_2D)
+@pytest.mark.parametrize("name", each_case[1])
 def test_a_halo_larger_than_the_image_is_the_dense_layer(name, rng):
-    case = CASES_2D[name]
+    case = CASES[name]
     layer = random_layer(case, rng)
-    same = SoftConv2D(**layer.get_config() | {"halo": 50})
+    same = type(layer)(**layer.get_config() | {"halo": 50})
     same.build((None, *case[0], case[1]))
     same.set_weights(layer.get_weights())
     x = rng.normal(size=(3, *case[0], case[1])).astype("float32")
-    np.testing.assert_array_equal(to_numpy(same(x)), to_numpy(layer(x)))
-    np.testing.assert_array_equal(to_numpy(same.kernel), to_numpy(layer.kernel))
-    for name, value in layer.penalties().items():
-        assert float(same.penalties()[name]) == float(value)
+    np.testing.assert_array_equal(call(same, x)[0], call(layer, x)[0])
+    np.testing.assert_array_equal(read(same, kernel_of), read(layer, kernel_of))
+    assert read(same, SoftConv2D.penalties) == read(layer, SoftConv2D.penalties)
 
 
 @pytest.mark.parametrize("padding", ["same", "circular", ((0, 2), 1)])
@@ -41,7 +49,7 @@ def test_a_halo_that_reaches_all_along_one_axis_only(padding, rng):
     case = ((3, 9), 2, 2, {"kernel_size": 2, "strides": (1, 2), "padding": padding})
     layer = random_layer(case, rng, halo=2)
     assert isinstance(layer.weight_sharing, HaloWeightSharing)
-    kernel = to_numpy(layer.kernel)
+    kernel = read(layer, kernel_of)
     np.testing.assert_array_equal(kernel != 0, within_halo(case, 2))
     rows, columns = layer.weight_sharing.geometry.windows
     assert rows.pairs >= 3 * 3
@@ -59,30 +67,37 @@ def test_a_halo_larger_than_the_image_trains_as_the_dense_layer_does(images):
         np.testing.assert_array_equal(weight, other)
 
 
-@pytest.mark.parametrize("name", CASES_2D)
+def step_of_gradient_descent(layer, x) -> None:
+    """Towards outputs of 1, with the layer's own losses."""
+
+    def loss(*weights):
+        outputs, _, losses = layer.stateless_call(
+            weights, layer.non_trainable_variables, x, return_losses=True
+        )
+        return ops.mean(ops.square(outputs - 1)) + sum(losses)
+
+    weights = layer.trainable_weights
+    keras.optimizers.SGD(0.1).apply(gradients(loss, weights), weights)
+
+
+@pytest.mark.parametrize("name", each_case[1])
 def test_windows_that_together_hold_less_train_as_a_dense_layer_without_the_rest(name, rng):
     # One step of gradient descent, the void entries of the dense layer held at zero.
-    case, halo = CASES_2D[name], 1
+    case, halo = CASES[name], 1
     layer = random_layer(case, rng, halo=halo)
-    dense = SoftConv2D(**layer.get_config() | {"halo": None})
+    dense = type(layer)(**layer.get_config() | {"halo": None})
     dense.build((None, *case[0], case[1]))
     kept = within_halo(case, halo)
-    sharing = layer.weight_sharing
-    no_kernel = np.zeros(layer.shared_kernel.shape, "float32")
 
     def dense_weights():
         stored = layer.get_weights()
-        stored[1] = to_numpy(sharing.kernel(no_kernel, stored[1]))
+        stored[1] = dense_form(layer.weight_sharing, stored[1])
         return stored
 
     dense.set_weights(dense_weights())
-    x = tf.constant(rng.normal(size=(4, *case[0], case[1])).astype("float32"))
+    x = rng.normal(size=(4, *case[0], case[1])).astype("float32")
     for each in (layer, dense):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(each(x) - 1)) + tf.add_n(each.losses)
-        weights = each.trainable_weights
-        gradients = tape.gradient(loss, [weight.value for weight in weights])
-        keras.optimizers.SGD(0.1).apply(gradients, weights)
+        step_of_gradient_descent(each, x)
     expected = dense.get_weights()
     expected[1] = np.where(kept, expected[1], 0)
     for weight, other in zip(dense_weights(), expected, strict=True):
@@ -133,11 +148,16 @@ def test_void_weights_stay_at_zero_in_training(images, optimizer):
     assert (deviations != before)[~void].mean() > 0.9
 
 
-def test_with_xla_and_in_mixed_precision(images):
+@not_on("torch", "has no XLA")
+def test_with_xla(images):
     plain = trained(images, halo=1)
     compiled = trained(images, jit_compile=True, halo=1)
     for weight, other in zip(plain.get_weights(), compiled.get_weights(), strict=True):
         np.testing.assert_allclose(weight, other, rtol=1e-3, atol=1e-5)
+
+
+def test_in_mixed_precision(images):
+    plain = trained(images, halo=1)
     mixed = trained(images, halo=1, dtype="mixed_bfloat16")
     np.testing.assert_allclose(
         mixed.predict(images[0], verbose=0), plain.predict(images[0], verbose=0), atol=0.05
@@ -148,10 +168,17 @@ def test_with_xla_and_in_mixed_precision(images):
 def test_saved_and_loaded(images, tmp_path):
     model = trained(images, halo=1)
     model.save(tmp_path / "model.keras")
-    model.export(tmp_path / "export", verbose=False)
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.layers[0].halo == 1
     assert loaded.evaluate(*images, verbose=0) == model.evaluate(*images, verbose=0)
+
+
+@tensorflow_only
+def test_exported_and_loaded(images, tmp_path):
+    import tensorflow as tf
+
+    model = trained(images, halo=1)
+    model.export(tmp_path / "export", verbose=False)
     exported = tf.saved_model.load(tmp_path / "export")
     np.testing.assert_allclose(
         exported.serve(images[0]), model.predict(images[0], verbose=0), rtol=1e-5
@@ -171,14 +198,24 @@ def test_monitor_sees_what_the_dense_form_holds(images, tmp_path):
     assert 0 < mass < 1
 
 
-def test_empty_batches_and_batches_of_any_size(rng):
-    layer = random_layer(CASES_2D["same"], rng, halo=0)
+@pytest.mark.parametrize("halo", [None, 0])
+def test_empty_batches(halo, rng):
+    layer = random_layer(CASES["same"], rng, halo=halo)
+    assert layer(np.zeros((0, 5, 5, 1), "float32")).shape == (0, 5, 5, 2)
+
+
+@tensorflow_only
+def test_batches_of_any_size_in_one_graph(rng):
+    import tensorflow as tf
+
+    layer = random_layer(CASES["same"], rng, halo=0)
     compiled = tf.function(layer, input_signature=[tf.TensorSpec((None, 5, 5, 1))])
     assert compiled(np.zeros((0, 5, 5, 1))).shape == (0, 5, 5, 2)
     x = rng.normal(size=(3, 5, 5, 1))
     np.testing.assert_allclose(compiled(x)[:2], compiled(x[:2]), rtol=1e-5, atol=1e-6)
 
 
+@tensorflow_only
 @pytest.mark.parametrize(
     ("grid", "filters", "halo", "window"),
     [((128, 128), 32, 1, 5 * 5), ((1, 4000), 1, 500, 1003 * 1)],

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras.ops import convert_to_numpy as to_numpy
+from soft_models import dense_deviations
 
 from keras_softconv import SoftConv2D
 
@@ -26,9 +27,7 @@ def initial(initializer, halo, **arguments):
 def test_variance_is_that_of_the_weights_that_there_are(mode, fan, halo):
     initializer = keras.initializers.VarianceScaling(2.0, mode, "untruncated_normal")
     layer, _ = initial(initializer, halo, padding="same")
-    kernel = to_numpy(layer.kernel - layer.weight_sharing.kernel(
-        to_numpy(layer.shared_kernel), np.zeros_like(to_numpy(layer.deviations))
-    ))  # fmt: skip
+    kernel = dense_deviations(layer)
     mask = kernel != 0
     assert mask.sum() == layer.weight_sharing.geometry.size
     np.testing.assert_allclose(kernel[mask].var(), 2.0 / fan(mask), rtol=0.02)

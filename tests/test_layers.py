@@ -6,13 +6,19 @@ import keras
 import numpy as np
 import oracle
 import pytest
-import tensorflow as tf
+from backends import at_once, gradients
+from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
 from soft_models import (
+    SOFT_CONVS,
+    call,
     dense_deviations,
+    dense_form,
     each_case,
+    kernel_of,
     numpy_weights,
     random_layer,
+    read,
 )
 
 import keras_softconv
@@ -56,17 +62,17 @@ class TestEveryCase:
         x = random_images(case, rng)
         expected = oracle.convolve(case, x, to_numpy(layer.shared_kernel))
         expected = expected + to_numpy(layer.shared_bias)
-        np.testing.assert_allclose(to_numpy(layer(x)), expected, rtol=1e-5, atol=1e-6)
+        outputs, _ = call(layer, x)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
     def test_is_a_dense_layer_always(self, case, halo, rng):
         layer = random_layer(case, rng, halo=halo)
         x = random_images(case, rng)
-        kernel = to_numpy(layer.kernel).astype("float64")
-        bias = to_numpy(layer.bias)
+        kernel, bias = read(layer, lambda layer: (layer.kernel, layer.bias))
+        kernel = kernel.astype("float64")
         expected = x.reshape(3, -1) @ kernel.reshape(x[0].size, -1) + bias.ravel()
-        np.testing.assert_allclose(
-            to_numpy(layer(x)).reshape(3, -1), expected, rtol=1e-4, atol=1e-4
-        )
+        outputs, _ = call(layer, x)
+        np.testing.assert_allclose(outputs.reshape(3, -1), expected, rtol=1e-4, atol=1e-4)
 
     def test_gradients_are_those_of_the_dense_kernel_summed_over_families(
         self, case, halo, rng
@@ -74,33 +80,35 @@ class TestEveryCase:
         layer = random_layer(
             case, rng, halo=halo, tie_regularizer=None, off_template_regularizer=None
         )
-        x = tf.constant(random_images(case, rng))
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            outputs = layer(x)
-            upstream = rng.normal(size=outputs.shape).astype("float32")
-            total = tf.reduce_sum(outputs * upstream)
-        names = ("shared_kernel", "deviations", "shared_bias", "bias_deviations")
-        weights = {name: getattr(layer, name).value for name in names}
-        gradients = tape.gradient(total, {**weights, "inputs": x})
-        kernel, ids = to_numpy(layer.kernel), oracle.family_ids(case)
-        dense = x.numpy().reshape(3, -1).T @ upstream.reshape(3, -1)
+        x = random_images(case, rng)
+        upstream = rng.normal(size=layer.compute_output_shape(x.shape)).astype("float32")
+
+        def total(inputs, *weights):
+            fixed = layer.non_trainable_variables
+            outputs, _ = layer.stateless_call(weights, fixed, inputs)
+            return ops.sum(ops.multiply(outputs, upstream))
+
+        weights = layer.trainable_weights
+        names = ["inputs", *(weight.name for weight in weights)]
+        found = dict(zip(names, gradients(total, [x, *weights]), strict=True))
+        sharing, stored = layer.weight_sharing, found["deviations"]
+        without_void = at_once(sharing.without_void)(stored)
+        np.testing.assert_array_equal(to_numpy(without_void), to_numpy(stored))
+        found["deviations"] = dense_form(sharing, stored)
+        kernel, ids = read(layer, kernel_of), oracle.family_ids(case)
+        dense = x.reshape(3, -1).T @ upstream.reshape(3, -1)
         dense = dense.reshape(kernel.shape)
         if halo is not None:
             dense = np.where(oracle.within_halo(case, halo), dense, 0)
-            stored = tf.convert_to_tensor(gradients["deviations"])
-            sharing, shape = layer.weight_sharing, layer.shared_kernel.shape
-            np.testing.assert_array_equal(sharing.without_void(stored), stored)
-            gradients["deviations"] = sharing.kernel(np.zeros(shape, "float32"), stored)
         families = range(np.prod(layer.shared_kernel.shape))
         expected = {
             "shared_kernel": [dense[ids == family].sum() for family in families],
             "deviations": dense,
-            "shared_bias": upstream.sum((0, 1, 2)),
+            "shared_bias": upstream.reshape(-1, upstream.shape[-1]).sum(0),
             "bias_deviations": upstream.sum(0),
-            "inputs": upstream.reshape(3, -1) @ kernel.reshape(x[0].numpy().size, -1).T,
+            "inputs": upstream.reshape(3, -1) @ kernel.reshape(x[0].size, -1).T,
         }
-        for name, gradient in gradients.items():
+        for name, gradient in found.items():
             np.testing.assert_allclose(
                 to_numpy(gradient).ravel(), np.ravel(expected[name]), rtol=1e-4, atol=1e-4
             )
@@ -110,7 +118,7 @@ class TestEveryCase:
         weights = numpy_weights(layer)
         expanded = oracle.dense_kernel(case, weights["shared_kernel"])
         np.testing.assert_allclose(
-            to_numpy(layer.kernel),
+            read(layer, kernel_of),
             expanded + dense_deviations(layer),
             rtol=1e-5,
             atol=1e-6,
@@ -121,8 +129,8 @@ class TestEveryCase:
         ids = oracle.family_ids(case)
         np.testing.assert_array_equal(layer.family_ids(), ids)
         np.testing.assert_array_equal(layer.template_mask(), ids >= 0)
-        kernel = to_numpy(layer.kernel).astype("float64")
-        means = to_numpy(layer.family_means())
+        kernel = read(layer, kernel_of).astype("float64")
+        means = read(layer, lambda layer: layer.family_means())
         assert means.shape == tuple(layer.shared_kernel.shape)
         for family, mean in enumerate(means.ravel()):
             members = kernel[ids == family]
@@ -131,26 +139,30 @@ class TestEveryCase:
 
     def test_channels_first_is_the_same_layer_transposed(self, case, halo, rng):
         last = random_layer(case, rng, halo=halo)
-        first = SoftConv2D(**last.get_config() | {"data_format": "channels_first"})
+        first = type(last)(**last.get_config() | {"data_format": "channels_first"})
         x = random_images(case, rng)
         transposed = np.moveaxis(x, -1, 1)
         first.build(transposed.shape)
         first.set_weights(last.get_weights())
-        outputs = np.moveaxis(to_numpy(first(transposed)), 1, -1)
-        np.testing.assert_allclose(outputs, to_numpy(last(x)), rtol=1e-5, atol=1e-6)
-        assert first.compute_output_shape(transposed.shape) == first(transposed).shape
+        outputs, _ = call(first, transposed)
+        assert first.compute_output_shape(transposed.shape) == outputs.shape
+        np.testing.assert_allclose(
+            np.moveaxis(outputs, 1, -1), call(last, x)[0], rtol=1e-5, atol=1e-6
+        )
 
     def test_symbolic_and_eager_shapes_agree(self, case, halo, rng):
         layer = random_layer(case, rng, halo=halo)
         x = random_images(case, rng)
-        assert layer.compute_output_shape(x.shape) == tuple(layer(x).shape)
+        outputs, _ = call(layer, x)
+        assert layer.compute_output_shape(x.shape) == outputs.shape
         symbolic = layer(keras.Input(x.shape[1:]))
-        assert symbolic.shape == (None, *layer(x).shape[1:])
+        assert symbolic.shape == (None, *outputs.shape[1:])
 
 
-def test_same_names_order_and_defaults_as_conv2d():
-    ours = inspect.signature(SoftConv2D).parameters
-    theirs = inspect.signature(keras.layers.Conv2D).parameters
+@pytest.mark.parametrize("rank", SOFT_CONVS)
+def test_same_names_order_and_defaults_as_keras_has(rank):
+    ours = inspect.signature(SOFT_CONVS[rank]).parameters
+    theirs = inspect.signature(oracle.CONVS[rank]).parameters
     new = {
         "tie_regularizer",
         "off_template_regularizer",
@@ -196,12 +208,14 @@ def test_same_names_order_and_defaults_as_conv2d():
             (3, 4, 4, 1),
             (3, 3, 6, 2),
         ),
+        (2, {"kernel_size": 3, "padding": "causal"}, (3, 6, 2), (3, 6, 2)),
+        (2, {"kernel_size": 2, "halo": 1}, (3, 4, 3, 3, 1), (3, 3, 2, 2, 2)),
     ],
 )
 def test_keras_own_layer_test(filters, arguments, input_shape, output_shape):
     testing = pytest.importorskip("keras.src.testing", reason="Keras's private helper")
     testing.TestCase().run_layer_test(
-        SoftConv2D,
+        SOFT_CONVS[len(input_shape) - 2],
         init_kwargs={"filters": filters, **arguments},
         input_shape=input_shape,
         expected_output_shape=output_shape,

@@ -5,12 +5,20 @@ import keras
 import numpy as np
 import oracle
 import pytest
-import tensorflow as tf
+from backends import at_once, gradients
 from conv_cases import CASES_2D
 from keras import regularizers
 from keras.ops import convert_to_numpy as to_numpy
 from oracle import within_halo
-from soft_models import dense_deviations, each_case, numpy_weights, random_layer
+from soft_models import (
+    call,
+    dense_deviations,
+    dense_form,
+    each_case,
+    numpy_weights,
+    random_layer,
+    read,
+)
 
 from keras_softconv import SoftConv2D
 from keras_softconv.regularizers import l1_l2_factors
@@ -76,14 +84,12 @@ def test_values_equal_an_independent_computation_in_float64(halo, case, pair, rn
     layer = penalized_layer(case, pair, rng, halo=halo)
     weights = numpy_weights(layer) | {"deviations": dense_deviations(layer)}
     expected = expected_penalties(case, pair, weights)
-    for name, value in layer.penalties().items():
-        assert keras.backend.standardize_dtype(value.dtype) == "float32"
-        np.testing.assert_allclose(to_numpy(value), expected[name], rtol=1e-5, atol=1e-6)
-    layer(np.zeros((1, *layer.weight_sharing.geometry.input_grid, case[1]), "float32"))
+    for name, value in read(layer, SoftConv2D.penalties).items():
+        assert value.dtype == "float32"
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6)
+    _, losses = call(layer, np.zeros((1, *case[0], case[1]), "float32"))
     given = [v for v, name in zip(expected.values(), pair, strict=True) if name != "none"]
-    np.testing.assert_allclose(
-        [float(loss) for loss in layer.losses], given, rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(losses, given, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=map("-".join, PAIRS))
@@ -95,23 +101,29 @@ def test_gradients_agree_with_finite_differences(name, halo, pair, rng):
     case = CASES_2D[name]
     layer = penalized_layer(case, pair, rng, halo=halo)
     weights = numpy_weights(layer) | {"deviations": dense_deviations(layer)}
-    with tf.GradientTape() as tape:
-        total = sum(layer.penalties().values())
-    variables = {w.name: w for w in (layer.deviations, layer.bias_deviations)}
-    gradients = tape.gradient(
-        total,
-        {n: w.value for n, w in variables.items()},
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    variables = [layer.deviations, layer.bias_deviations]
+
+    def total(*values):
+        with keras.StatelessScope(zip(variables, values, strict=True)):
+            return sum(layer.penalties().values())
+
+    stored, of_biases = gradients(total, variables)
+    sharing = layer.weight_sharing
+    without_void = at_once(sharing.without_void)(stored)
+    np.testing.assert_array_equal(to_numpy(without_void), to_numpy(stored))
+    found = {
+        "deviations": dense_form(sharing, stored),
+        "bias_deviations": to_numpy(of_biases),
+    }
+    kept = (
+        np.ones(found["deviations"].shape, bool)
+        if halo is None
+        else within_halo(case, halo)
     )
-    stored, sharing = tf.convert_to_tensor(gradients["deviations"]), layer.weight_sharing
-    np.testing.assert_array_equal(sharing.without_void(stored), stored)
-    no_kernel = np.zeros(layer.shared_kernel.shape, "float32")
-    gradients["deviations"] = sharing.kernel(no_kernel, stored)
-    kept = np.ones(layer.kernel.shape, bool) if halo is None else within_halo(case, halo)
-    for weight_name, gradient in gradients.items():
-        gradient = to_numpy(gradient).ravel()
-        flat = weights[weight_name].reshape(-1)
-        entries = np.arange(flat.size)
+    for weight_name, gradient in found.items():
+        gradient = gradient.ravel()
+        flat = weights[weight_name].flat
+        entries = np.arange(len(flat))
         if weight_name == "deviations":
             entries = np.flatnonzero(kept)
         for entry in rng.choice(entries, min(entries.size, 40), replace=False):
@@ -143,7 +155,7 @@ def test_weak_penalties_are_not_lost_beside_large_weights(rng):
     layer.deviations.assign(np.where(on_template, 1e3, 1e-4))
     expected = 1e-3 * 1e-8 * (~on_template).sum()
     value = layer.penalties()["off_template_penalty"]
-    np.testing.assert_allclose(float(value), expected, rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(value), expected, rtol=1e-5)
 
 
 def test_factors_of_keras_own_regularizers():

@@ -11,6 +11,7 @@ import independent
 import keras
 import numpy as np
 import pytest
+from backends import BACKEND, each_jit_compile, not_on, tensorflow_only
 from keras import regularizers
 from keras.ops import convert_to_numpy as to_numpy
 from soft_models import numpy_weights, soft_model
@@ -35,6 +36,10 @@ def data_loss(model, x, y) -> float:
     return float(np.mean((to_numpy(model(x)).astype("float64") - y) ** 2))
 
 
+def in_all(losses) -> float:
+    return float(sum(map(to_numpy, losses)))
+
+
 registrations = pytest.mark.parametrize("registration", ["add_loss", "regularizer"])
 STRONG = {
     "tie_regularizer": regularizers.L2(0.5),
@@ -43,7 +48,7 @@ STRONG = {
 
 
 @registrations
-@pytest.mark.parametrize("jit_compile", [False, True])
+@each_jit_compile
 def test_loss_reported_by_fit_and_evaluate(images, registration, jit_compile):
     x, y = images
     model = soft_model(penalty_registration=registration, **STRONG)
@@ -56,7 +61,14 @@ def test_loss_reported_by_fit_and_evaluate(images, registration, jit_compile):
 
 @registrations
 @pytest.mark.parametrize(
-    "policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"]
+    "policy",
+    [
+        "mixed_float16",
+        "mixed_bfloat16",
+        "float16",
+        "bfloat16",
+        pytest.param("float64", marks=not_on("jax", "has no float64 unless told so")),
+    ],
 )
 def test_every_precision_has_the_float32_penalty(images, registration, policy):
     x, y = images
@@ -75,7 +87,7 @@ def test_every_precision_has_the_float32_penalty(images, registration, policy):
     np.testing.assert_allclose(loss, expected, rtol=2e-2 if half else 1e-4)
     # The penalty alone, without the rounding of the outputs.
     np.testing.assert_allclose(
-        float(sum(layer.penalties().values())), total_penalty(layer), rtol=1e-5
+        in_all(layer.penalties().values()), total_penalty(layer), rtol=1e-5
     )
 
 
@@ -87,7 +99,7 @@ def twice(layer, shape):
 
 
 @registrations
-@pytest.mark.parametrize("jit_compile", [False, True])
+@each_jit_compile
 def test_a_shared_layer_counts_once(images, registration, jit_compile):
     x, y = images
     layer = SoftConv2D(
@@ -122,8 +134,7 @@ def test_nested_time_distributed_and_stateless(images, registration):
         x[:, None],
         return_losses=True,
     )
-    total = float(sum(map(float, losses)))
-    np.testing.assert_allclose(total, total_penalty(layer), rtol=1e-5)
+    np.testing.assert_allclose(in_all(losses), total_penalty(layer), rtol=1e-5)
 
 
 @registrations
@@ -132,8 +143,7 @@ def test_losses_of_a_layer_called_again_are_not_added_up(images, registration):
     layer = soft_model(penalty_registration=registration, **STRONG).layers[0]
     for _ in range(3):
         layer(x)
-        total = float(sum(map(float, layer.losses)))
-        np.testing.assert_allclose(total, total_penalty(layer), rtol=1e-5)
+        np.testing.assert_allclose(in_all(layer.losses), total_penalty(layer), rtol=1e-5)
 
 
 class Subclass(SoftConv2D):
@@ -168,7 +178,7 @@ def test_a_layer_made_frozen_has_no_penalty(images, registration):
     )  # fmt: skip
     layer(x)
     assert layer.losses == []
-    assert float(layer.penalties()["tie_penalty"]) == 0.0
+    assert in_all(layer.penalties().values()) == 0.0
 
 
 @registrations
@@ -182,17 +192,12 @@ def test_frozen_deviations_have_no_penalty(images, registration):
         model.evaluate(x, y, verbose=0), data_loss(model, x, y), rtol=1e-4
     )
     assert layer.losses == []
-    assert {name: float(v) for name, v in layer.penalties().items()} == {
-        "tie_penalty": 0.0,
-        "off_template_penalty": 0.0,
-    }
+    assert [to_numpy(value) for value in layer.penalties().values()] == [0.0, 0.0]
     model.trainable = True
     layer.deviations.trainable = False
     layer(x)
     biases = 0.5 * (to_numpy(layer.bias_deviations) ** 2).sum()
-    np.testing.assert_allclose(
-        float(sum(map(float, layer.losses))), biases, rtol=1e-5, atol=1e-8
-    )
+    np.testing.assert_allclose(in_all(layer.losses), biases, rtol=1e-5, atol=1e-8)
 
 
 @registrations
@@ -229,7 +234,9 @@ def test_strengths_change_without_retracing(images, registration, monkeypatch):
         np.testing.assert_allclose(
             model.evaluate(x, y, verbose=0), base + (strength - 1) * penalty, rtol=1e-4
         )
-    assert len(traces) == traced > 0
+    assert traced > 0
+    if BACKEND != "torch":  # which traces nothing
+        assert len(traces) == traced
 
 
 def test_regularizers_that_return_vectors_or_plain_numbers(images):
@@ -256,7 +263,10 @@ def test_penalties_shrink_what_they_are_put_on(images):
     assert total_penalty(layer) < 0.02 * before
 
 
-@registrations
+# With the other backends Keras loses what is added in `call`: the README says so.
+@pytest.mark.parametrize(
+    "registration", [pytest.param("add_loss", marks=tensorflow_only), "regularizer"]
+)
 def test_rematerialization(images, registration):
     x, y = images
     with keras.RematScope(mode="full"):
@@ -298,6 +308,7 @@ print(float(keras.ops.max(layer.deviations)), float(keras.ops.min(layer.deviatio
 """
 
 
+@tensorflow_only
 def test_regularizers_survive_synchronized_batch_normalization():
     for devices in (1, 2):
         result = subprocess.run(

@@ -1,12 +1,15 @@
 """Laws of the maps between shared and dense kernels, each over all cases, in both
 storages."""
 
+from functools import partial
+
 import numpy as np
 import oracle
 import pytest
+from backends import at_once
 from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
-from soft_models import each_case
+from soft_models import dense_form, each_case
 
 from keras_softconv.weight_sharing import (
     ABSOLUTE,
@@ -39,14 +42,10 @@ def shared(sharing, rng):
     return rng.normal(size=shape).astype("float32")
 
 
-def dense_form(sharing, deviations):
-    shape = sharing.geometry.shared_kernel_shape
-    return to_numpy(sharing.kernel(np.zeros(shape, "float32"), deviations))
-
-
 def expand(sharing, shared):
-    shape = sharing.geometry.deviations_shape
-    return to_numpy(sharing.kernel(shared, np.zeros(shape, "float32")))
+    no_deviations = ops.zeros(sharing.geometry.deviations_shape)
+    shared = ops.convert_to_tensor(shared)
+    return to_numpy(at_once(sharing.kernel)(shared, no_deviations))
 
 
 def test_expansion_is_the_dense_kernel_of_the_convolution(case, sharing, shared):
@@ -66,7 +65,7 @@ def test_each_weight_has_a_place_of_its_own_and_is_within_the_halo(case, halo, s
 
 
 def test_without_void_keeps_exactly_the_weights(sharing, deviations):
-    weights = to_numpy(sharing.without_void(deviations))
+    weights = to_numpy(at_once(sharing.without_void)(deviations))
     assert weights.shape == deviations.shape
     assert (weights != 0).sum() == sharing.geometry.size
     np.testing.assert_array_equal(weights[weights != 0], deviations[weights != 0])
@@ -77,7 +76,7 @@ def test_without_void_keeps_exactly_the_weights(sharing, deviations):
 
 def test_projection_gives_family_means(case, sharing, deviations):
     ids, kernel = oracle.family_ids(case), dense_form(sharing, deviations)
-    projected = to_numpy(sharing.project(deviations)).ravel()
+    projected = to_numpy(at_once(sharing.project)(deviations)).ravel()
     for family in range(projected.size):
         members = kernel[ids == family].astype("float64")
         mean = members.mean() if members.size else 0.0
@@ -86,8 +85,8 @@ def test_projection_gives_family_means(case, sharing, deviations):
 
 def test_members_and_copies_belong_together(sharing, shared, deviations):
     # A member is what its family's entry of the shared kernel would be copied to.
-    copies = to_numpy(sharing.copies(ops.convert_to_tensor(shared)))
-    members = to_numpy(sharing.members(deviations))
+    copies = to_numpy(at_once(sharing.copies)(shared))
+    members = to_numpy(at_once(sharing.members)(deviations))
     assert copies.shape == members.shape
     np.testing.assert_allclose(
         np.sum(copies.astype("float64") * members),
@@ -101,7 +100,7 @@ def test_members_and_copies_belong_together(sharing, shared, deviations):
 
 def test_template_holds_the_members_of_each_family_and_zeros(case, sharing, deviations):
     ids, kernel = oracle.family_ids(case), dense_form(sharing, deviations)
-    template = to_numpy(sharing.template(deviations))
+    template = to_numpy(at_once(sharing.template)(deviations))
     grid = sharing.geometry.output_grid
     assert template.shape == (*grid, np.prod(sharing.geometry.shared_kernel_shape))
     # By position and family: an output channel's weights lie where its filter is.
@@ -115,7 +114,7 @@ def test_template_holds_the_members_of_each_family_and_zeros(case, sharing, devi
 
 def test_off_template_is_the_kernel_without_its_template(case, sharing, deviations):
     expected = np.where(oracle.family_ids(case) < 0, dense_form(sharing, deviations), 0)
-    off_template = to_numpy(sharing.off_template(deviations))
+    off_template = to_numpy(at_once(sharing.off_template)(deviations))
     np.testing.assert_array_equal(dense_form(sharing, off_template), expected)
     assert (off_template != 0).sum() == (expected != 0).sum()
 
@@ -128,14 +127,11 @@ def test_off_template_is_the_kernel_without_its_template(case, sharing, deviatio
 def test_partition_sums_divide_the_whole(case, sharing, deviations, power, elementwise):
     on_template = oracle.family_ids(case) >= 0
     terms = elementwise(dense_form(sharing, deviations).astype("float64"))
-    sums = sharing.partition_sums(power, deviations)
+    sums = at_once(partial(sharing.partition_sums, power))(deviations)
     for total, part in zip(sums, (on_template, ~on_template), strict=True):
         np.testing.assert_allclose(to_numpy(total), terms[part].sum(), rtol=1e-5)
-    np.testing.assert_allclose(
-        to_numpy(sharing.template_sum(power, deviations)),
-        terms[on_template].sum(),
-        rtol=1e-5,
-    )
+    template_sum = at_once(partial(sharing.template_sum, power))(deviations)
+    np.testing.assert_allclose(to_numpy(template_sum), terms[on_template].sum(), rtol=1e-5)
 
 
 def test_product_is_that_of_the_dense_kernel(case, sharing, shared, deviations, rng):
@@ -143,9 +139,9 @@ def test_product_is_that_of_the_dense_kernel(case, sharing, shared, deviations, 
     x = rng.normal(size=(3, *geometry.input_grid, geometry.in_channels))
     dense = oracle.dense_kernel(case, shared).astype("float64")
     dense = dense + dense_form(sharing, deviations)
-    outputs = to_numpy(sharing.product(x.astype("float32"), shared, deviations))
+    outputs = at_once(sharing.product)(x.astype("float32"), shared, deviations)
     np.testing.assert_allclose(
-        outputs.reshape(3, -1),
+        to_numpy(outputs).reshape(3, -1),
         x.reshape(3, -1) @ dense.reshape(x[0].size, -1),
         rtol=1e-4,
         atol=2e-5,

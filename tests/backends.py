@@ -1,0 +1,96 @@
+"""What tests ask of the backend that Keras runs on: its gradients, its compiler."""
+
+import keras
+import pytest
+from keras import ops
+
+BACKEND = keras.backend.backend()
+
+tensorflow_only = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason="is about what only TensorFlow has"
+)
+
+
+def not_on(backend, reason):
+    return pytest.mark.skipif(backend == BACKEND, reason=f"{backend} {reason}")
+
+
+def gradients(function, tensors) -> list:
+    """Gradients of the scalar `function(*tensors)`, of any order: they are tensors too.
+
+    An argument that the function does not depend on has a gradient of zeros. Keras's
+    variables are taken for their values.
+    """
+    tensors = [
+        t.value if isinstance(t, keras.Variable) else ops.convert_to_tensor(t)
+        for t in tensors
+    ]
+    return list(_gradients(function, tensors))
+
+
+def _in_tensorflow(function, tensors):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        value = function(*tensors)
+    zeros = tf.UnconnectedGradients.ZERO
+    found = tape.gradient(value, tensors, unconnected_gradients=zeros)
+    return map(tf.convert_to_tensor, found)  # of what was looked up, it is told by slices
+
+
+def _in_jax(function, tensors):
+    import jax
+
+    return at_once(jax.grad(function, argnums=range(len(tensors))))(*tensors)
+
+
+def _in_torch(function, tensors):
+    import torch
+
+    leaves = [t if t.requires_grad else t.clone().requires_grad_() for t in tensors]
+    value = function(*leaves)
+    if not value.requires_grad:
+        return map(torch.zeros_like, leaves)
+    return torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
+
+
+_gradients = {"tensorflow": _in_tensorflow, "jax": _in_jax, "torch": _in_torch}[BACKEND]
+
+
+def as_it_is(function):
+    return function
+
+
+def with_xla(function):
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True)
+    import jax
+
+    # As users have it: `conftest.py` asks for less.
+    options = {
+        "xla_backend_optimization_level": 3,
+        "xla_llvm_disable_expensive_passes": False,
+    }
+    return jax.jit(function, compiler_options=options)
+
+
+def at_once(function):
+    """The function as a whole for JAX, which compiles anew for each shape, and else
+    each operation on its own: for small layers all of the time would go there."""
+    if BACKEND != "jax":
+        return function
+    import jax
+
+    return jax.jit(function)
+
+
+# Torch's own compiler takes half a minute for a model.
+ways_to_run = pytest.mark.parametrize(
+    "run", [as_it_is] if BACKEND == "torch" else [as_it_is, with_xla]
+)
+each_jit_compile = pytest.mark.parametrize(
+    "jit_compile", [False] if BACKEND == "torch" else [False, True]
+)
