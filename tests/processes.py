@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-SECONDS = 180  # many times what any program takes
+SECONDS = 300  # many times what any program takes
 
 
 def start(*arguments, **environment) -> subprocess.Popen:
