@@ -3,8 +3,8 @@
 Where Keras has words for an error, these are Keras's words.
 """
 
+import operator
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 NAMED_PADDINGS = ("valid", "same", "circular")
@@ -15,7 +15,11 @@ Pads = tuple[tuple[int, int], ...]
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    try:
+        operator.index(value)  # as sizes are that torch traces, which are tensors
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
 
 
 def _is_sequence(value: Any) -> bool:

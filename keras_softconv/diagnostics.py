@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from keras_softconv.layers import BaseSoftConv
-from keras_softconv.weight_sharing import ABSOLUTE, SQUARE, total
+from keras_softconv.weight_sharing import ABSOLUTE, SQUARE, in_full_precision, total
 
 Tensor = Any
 
@@ -107,11 +107,6 @@ def energies(layer: BaseSoftConv) -> tuple[Tensor, Tensor, Tensor]:
     convolution = ops.sum(counts * ops.square(layer.family_means()))
     _, off_template = sharing.partition_sums(SQUARE, deviations)
     return convolution, total(ops.square(shades)), off_template
-
-
-def in_full_precision(weight: keras.Variable) -> Tensor:
-    """A weight in float32 or better."""
-    return ops.cast(weight, keras.backend.result_type(weight.dtype, "float32"))
 
 
 def share(part: Tensor, whole: Tensor, of_nothing: float) -> Tensor:

@@ -4,12 +4,28 @@ from collections.abc import Callable
 from math import prod, sqrt
 from typing import Any
 
+import keras
 from keras import ops
 from keras.initializers import VarianceScaling
 
 from keras_softconv.weight_sharing import WeightSharing
 
 Tensor = Any
+
+
+class InitialDeviations(keras.Initializer):
+    """`initial_deviations` of one layer.
+
+    An initializer of its own, because Keras compiles those of large weights where they are
+    spread over devices, and cannot compile a bound method.
+    """
+
+    def __init__(self, initializer: Callable, weight_sharing: WeightSharing) -> None:
+        self._initializer = initializer
+        self._weight_sharing = weight_sharing
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        return initial_deviations(self._initializer, self._weight_sharing, dtype)
 
 
 def initial_deviations(

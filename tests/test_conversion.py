@@ -72,7 +72,7 @@ def check_same(conv, soft, rng):
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
     upstream = rng.normal(size=expected.shape).astype("float32")
     expected, found = (
-        to_numpy(gradients(lambda x, f=f: ops.sum(f(x) * upstream), [x])[0])
+        to_numpy(gradients(lambda x, f=f: ops.sum(ops.multiply(f(x), upstream)), [x])[0])
         for f in (conv, soft)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

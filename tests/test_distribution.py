@@ -232,7 +232,6 @@ print(layer.deviations.value.std())
 
 
 @needs_jax
-@pytest.mark.xfail(reason="Keras compiles initializers, and cannot compile a bound method")
 def test_a_large_layer_is_made_on_its_devices():
     deviation = float(run("-c", LARGE, **host_devices(4)))
     assert deviation == pytest.approx((1 / 4096) ** 0.5, rel=1e-2)

@@ -33,7 +33,8 @@ class Cauchy(regularizers.Regularizer):
         self.given = []
 
     def __call__(self, x):
-        self.given.append((tuple(x.shape), x.dtype))
+        dtype = keras.backend.standardize_dtype(x.dtype)
+        self.given.append((tuple(x.shape), dtype))
         return keras.ops.sum(keras.ops.log1p(keras.ops.square(x / self.scale)))
 
     def get_config(self):

@@ -13,7 +13,7 @@ from keras_softconv.conversion.checks import (
     check_soft_arguments,
 )
 from keras_softconv.conversion.copies import carry_weight, copy_of
-from keras_softconv.diagnostics import energies, in_full_precision, share
+from keras_softconv.diagnostics import energies, share
 from keras_softconv.layers import (
     CONV_ARGUMENTS,
     BaseSoftConv,
@@ -21,7 +21,7 @@ from keras_softconv.layers import (
     SoftConv2D,
     SoftConv3D,
 )
-from keras_softconv.weight_sharing import SQUARE
+from keras_softconv.weight_sharing import SQUARE, in_full_precision
 
 Tensor = Any
 Shape = tuple[int, ...]

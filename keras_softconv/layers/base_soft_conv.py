@@ -13,10 +13,14 @@ from keras import activations, constraints, initializers, ops, regularizers
 from keras_softconv import arguments
 from keras_softconv.arguments import Shape
 from keras_softconv.geometry import Geometry
-from keras_softconv.initializers import initial_deviations
+from keras_softconv.initializers import InitialDeviations
 from keras_softconv.memory import Demand, check_dense_form_fits, check_fits
 from keras_softconv.penalties import kernel_penalties, penalty
-from keras_softconv.weight_sharing import DenseWeightSharing, weight_sharing_of
+from keras_softconv.weight_sharing import (
+    DenseWeightSharing,
+    in_full_precision,
+    weight_sharing_of,
+)
 
 Tensor = Any
 Function = TypeVar("Function", bound=Callable)
@@ -120,7 +124,7 @@ class BaseSoftConv(keras.layers.Layer):
         self.deviations = self._add_weight(
             "deviations",
             geometry.deviations_shape,
-            self._initialize_deviations,
+            InitialDeviations(self.deviation_initializer, self.weight_sharing),
             regularizer=self._as_weight_regularizer(self._deviation_penalty),
         )
         if self.use_bias:
@@ -150,9 +154,6 @@ class BaseSoftConv(keras.layers.Layer):
 
     def _add_strength(self, name: str) -> keras.Variable:
         return self._add_weight(name, (), "ones", dtype="float32", trainable=False)
-
-    def _initialize_deviations(self, shape: Shape, dtype: Any = None) -> Tensor:
-        return initial_deviations(self.deviation_initializer, self.weight_sharing, dtype)
 
     def call(self, inputs: Tensor) -> Tensor:
         self._check_input_shape(tuple(getattr(inputs, "shape", ())))
@@ -271,10 +272,10 @@ class BaseSoftConv(keras.layers.Layer):
         """
         self._check_built("family_means()")
         sharing = self.weight_sharing
-        dtype = keras.backend.result_type(self.deviations.dtype, "float32")
+        shared_kernel = in_full_precision(self.shared_kernel)
         has_members = sharing.geometry.member_counts[..., None, None] > 0
-        means = ops.where(has_members, ops.cast(self.shared_kernel, dtype), 0)
-        return means + sharing.project(ops.cast(self.deviations, dtype))
+        means = ops.where(has_members, shared_kernel, ops.zeros_like(shared_kernel))
+        return means + sharing.project(in_full_precision(self.deviations))
 
     # Shapes and checks.
 

@@ -10,7 +10,13 @@ from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.dense import DenseWeightSharing
 from keras_softconv.weight_sharing.halo import HaloWeightSharing
-from keras_softconv.weight_sharing.sums import ABSOLUTE, SQUARE, Power, total
+from keras_softconv.weight_sharing.sums import (
+    ABSOLUTE,
+    SQUARE,
+    Power,
+    in_full_precision,
+    total,
+)
 
 __all__ = [
     "ABSOLUTE",
@@ -19,6 +25,7 @@ __all__ = [
     "HaloWeightSharing",
     "Power",
     "WeightSharing",
+    "in_full_precision",
     "total",
     "weight_sharing_of",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_softconv.weight_sharing.gradients import with_gradient
@@ -31,6 +32,13 @@ class Power:
 
 ABSOLUTE = Power(ops.absolute, lambda weights, upstream: upstream * ops.sign(weights))
 SQUARE = Power(ops.square, lambda weights, upstream: (2 * upstream) * weights)
+
+
+def in_full_precision(weight: Any) -> Tensor:
+    """A weight in float32 or better."""
+    # Not by `keras.backend.result_type`, for which float64 is float32 on torch.
+    dtype = keras.backend.standardize_dtype(weight.dtype)
+    return ops.cast(weight, dtype if dtype == "float64" else "float32")
 
 
 def row_sums(power: Power, rows: Tensor) -> Tensor:
