@@ -44,7 +44,11 @@ def conv_error(task):
 
 
 @pytest.mark.parametrize("start", ["zeros", "glorot_uniform"], ids=["conv", "dense"])
-@pytest.mark.parametrize("strength", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize(
+    # The gradients that lead there are compared on every backend: one strength will do.
+    "strength",
+    [1e2, 1e4, 1e6] if BACKEND == "tensorflow" else [1e4],
+)
 def test_strong_penalties_end_at_the_convolution(task, conv_error, start, strength):
     ridge = keras.regularizers.L2(strength)
     layer = SoftConv2D(
