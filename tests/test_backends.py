@@ -62,3 +62,38 @@ def test_training_and_monitor_agree_with_tensorflow(
     arguments = registration, str(tmp_path), storage
     expected = run("tensorflow", *arguments)
     assert run(backend, *arguments) == pytest.approx(expected, rel=1e-4)
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+if sys.argv[1] == "missing":
+    sys.modules["tensorflow"] = None  # as where it is not installed
+import keras, numpy as np, keras_softconv
+from keras_softconv import SoftConv2D
+from keras_softconv.callbacks import StructureMonitor
+
+model = keras.Sequential([keras.Input((5, 4, 1)), SoftConv2D(2, 3, halo=0)])
+model.compile("sgd", "mse")
+monitor = [StructureMonitor(sys.argv[2])] if sys.argv[1] == "missing" else None
+x, y = np.ones((4, 5, 4, 1)), np.ones((4, 3, 2, 2))
+model.fit(x, y, verbose=0, callbacks=monitor)
+assert sys.modules.get("tensorflow") is None
+keras_softconv.harden(model).predict(x, verbose=0)  # Keras's cloning may import it
+"""
+
+
+@pytest.mark.parametrize("tensorflow", ["missing", "installed"])
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_tensorflow_is_not_needed_and_not_imported(backend, tensorflow, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, tensorflow, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "KERAS_BACKEND": backend},
+    )
+    assert result.returncode == 0, result.stderr
+    written = list((tmp_path / "softconv").glob("events.*"))
+    assert len(written) == (tensorflow == "missing")
