@@ -14,7 +14,8 @@ Shape = tuple[int | None, ...]
 Pads = tuple[tuple[int, int], ...]
 
 
-def _is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Whether a value can count something, as True and False cannot."""
     try:
         operator.index(value)  # as sizes are that torch traces, which are tensors
     except TypeError:
@@ -33,8 +34,8 @@ def standardize_tuple(value: Any, rank: int, name: str) -> tuple[int, ...]:
         ValueError: for anything but a positive integer or `rank` of them.
     """
     expected = f"The `{name}` argument must be a tuple of {rank} integers. "
-    values = (value,) * rank if _is_integer(value) else value
-    if not _is_sequence(values) or len(values) != rank or not all(map(_is_integer, values)):
+    values = (value,) * rank if is_integer(value) else value
+    if not _is_sequence(values) or len(values) != rank or not all(map(is_integer, values)):
         raise ValueError(
             f"{expected}Received: {name}={value!r}. Give one positive integer, "
             f"or {rank} of them."
@@ -61,7 +62,7 @@ def standardize_padding(padding: Any, rank: int) -> str | Pads:
     named = NAMED_PADDINGS if rank > 1 else (*NAMED_PADDINGS, "causal")
     if isinstance(padding, str) and padding.lower() in named:
         return padding.lower()
-    entries = (padding,) * rank if _is_integer(padding) else padding
+    entries = (padding,) * rank if is_integer(padding) else padding
     if _is_sequence(entries):
         pads = tuple(_pair(entry) for entry in entries)
         if len(pads) == rank and None not in pads:
@@ -76,10 +77,10 @@ def standardize_padding(padding: Any, rank: int) -> str | Pads:
 
 
 def _pair(entry: Any) -> tuple[int, int] | None:
-    pair = (entry, entry) if _is_integer(entry) else entry
+    pair = (entry, entry) if is_integer(entry) else entry
     if not _is_sequence(pair) or len(pair) != 2:
         return None
-    if not all(_is_integer(side) and side >= 0 for side in pair):
+    if not all(is_integer(side) and side >= 0 for side in pair):
         return None
     return int(pair[0]), int(pair[1])
 
@@ -90,12 +91,12 @@ def standardize_filters(filters: Any, groups: Any) -> tuple[int, int]:
     Raises:
         ValueError: unless both are positive integers and `groups` divides `filters`.
     """
-    if not _is_integer(filters) or filters <= 0:
+    if not is_integer(filters) or filters <= 0:
         raise ValueError(
             "Invalid value for argument `filters`. Expected a strictly positive "
             f"value. Received filters={filters!r}. Give an integer of at least 1."
         )
-    if not _is_integer(groups) or groups <= 0:
+    if not is_integer(groups) or groups <= 0:
         raise ValueError(
             "The number of groups must be a positive integer. "
             f"Received: groups={groups!r}. Use `groups=1` for no grouping."
@@ -140,7 +141,7 @@ def standardize_halo(halo: Any) -> int | None:
     """
     if halo is None:
         return None
-    if not _is_integer(halo) or halo < 0:
+    if not is_integer(halo) or halo < 0:
         raise ValueError(
             "The `halo` argument must be None or an integer of at least 0, how many "
             "input steps around each receptive field, along every axis alike, have a "
@@ -166,7 +167,7 @@ def check_penalty_registration(penalty_registration: Any) -> None:
 def check_input_shape(layer: Any, shape: Any, expected: Shape) -> None:
     """Raise `ValueError` unless `shape` fits `expected`, where None fits all."""
     is_shape = _is_sequence(shape) and all(
-        size is None or (_is_integer(size) and size > 0) for size in shape[1:]
+        size is None or (is_integer(size) and size > 0) for size in shape[1:]
     )
     if is_shape and len(shape) == len(expected):
         pairs = zip(shape, expected, strict=True)

@@ -2,13 +2,13 @@
 
 import os
 import warnings
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_softconv.arguments import is_integer
 from keras_softconv.diagnostics import soft_layers, structure_numbers
 
 RUN = "softconv"
@@ -196,11 +196,7 @@ def _standardize_log_dir(log_dir: Any) -> Path:
 def _standardize_update_freq(update_freq: Any) -> str | int:
     if isinstance(update_freq, str) and update_freq in ("epoch", "batch"):
         return update_freq
-    if (
-        isinstance(update_freq, Integral)
-        and not isinstance(update_freq, bool)
-        and update_freq > 0
-    ):
+    if is_integer(update_freq) and update_freq > 0:
         return int(update_freq)
     raise ValueError(
         "`update_freq` must be 'epoch', 'batch' or a positive number of batches. "

@@ -1,13 +1,27 @@
 """Python programs in processes of their own, as devices and backends need them."""
 
+import importlib.util
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
 SECONDS = 300  # many times what any program takes
+
+
+def skip_without(backend) -> None:
+    # Not by `importorskip`, which would import it.
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+
+
+needs_jax = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="jax is not installed"
+)
 
 
 def start(*arguments, **environment) -> subprocess.Popen:

@@ -1,11 +1,7 @@
 """The same layer on every installed backend, each in a process of its own."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-
 import pytest
+from processes import run, skip_without
 
 PROGRAM = """
 import sys, warnings, keras, numpy as np, keras_softconv
@@ -38,17 +34,10 @@ print([float(np.sum(means)), *(value for values in history.values() for value in
 """
 
 
-def run(backend, *arguments) -> list[float]:
+def numbers(backend, *arguments) -> list[float]:
     """Losses, structure and family means after three epochs of a shared layer."""
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "KERAS_BACKEND": backend},
-    )
-    assert result.returncode == 0, result.stderr
-    return [float(number) for number in result.stdout.strip(" []\n").split(",")]
+    printed = run("-c", PROGRAM, *arguments, KERAS_BACKEND=backend)
+    return [float(number) for number in printed.strip(" []\n").split(",")]
 
 
 @pytest.mark.parametrize("storage", ["dense", "halo"])
@@ -57,11 +46,10 @@ def run(backend, *arguments) -> list[float]:
 def test_training_and_monitor_agree_with_tensorflow(
     backend, registration, storage, tmp_path
 ):
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    arguments = registration, str(tmp_path), storage
-    expected = run("tensorflow", *arguments)
-    assert run(backend, *arguments) == pytest.approx(expected, rel=1e-4)
+    skip_without(backend)
+    arguments = registration, tmp_path, storage
+    expected = numbers("tensorflow", *arguments)
+    assert numbers(backend, *arguments) == pytest.approx(expected, rel=1e-4)
 
 
 WITHOUT_TENSORFLOW = """
@@ -85,15 +73,7 @@ keras_softconv.harden(model).predict(x, verbose=0)  # Keras's cloning may import
 @pytest.mark.parametrize("tensorflow", ["missing", "installed"])
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_tensorflow_is_not_needed_and_not_imported(backend, tensorflow, tmp_path):
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    result = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TENSORFLOW, tensorflow, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "KERAS_BACKEND": backend},
-    )
-    assert result.returncode == 0, result.stderr
+    skip_without(backend)
+    run("-c", WITHOUT_TENSORFLOW, tensorflow, tmp_path, KERAS_BACKEND=backend)
     written = list((tmp_path / "softconv").glob("events.*"))
     assert len(written) == (tensorflow == "missing")

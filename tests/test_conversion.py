@@ -126,7 +126,8 @@ def _is_misread_by_tensorflow(case) -> bool:
     geometry = oracle.geometry_of(case)
     axes = zip(geometry.strides, geometry.dilation_rate, geometry.kernel_size, strict=True)
     leaves_over = any(stride > d * (taps - 1) + 1 for stride, d, taps in axes)
-    return len(case[0]) == 3 and geometry.padding == "same" and leaves_over
+    is_same_3d = len(case[0]) == 3 and geometry.padding == "same"
+    return BACKEND == "tensorflow" and is_same_3d and leaves_over
 
 
 def check_identical(conv, original):
@@ -244,93 +245,3 @@ def test_deviations_may_start_elsewhere(rng):
     conv = built_conv(CASES_2D["same"], rng)
     soft = from_conv(conv, (5, 5, 1), deviation_initializer="ones")
     np.testing.assert_array_equal(to_numpy(soft.deviations), 1)
-
-
-class Subclass(keras.layers.Conv2D):
-    pass
-
-
-class SoftSubclass(SoftConv2D):
-    pass
-
-
-UNCONVERTIBLE = [
-    keras.layers.Dense(3),
-    keras.layers.DepthwiseConv2D(3),
-    keras.layers.Conv2DTranspose(3, 3),
-    Subclass(3, 3),
-    SoftSubclass(3, 3),
-    "conv",
-]
-
-
-@pytest.mark.parametrize("layer", UNCONVERTIBLE, ids=lambda layer: type(layer).__name__)
-def test_other_layers_are_refused(layer):
-    title = type(layer).__name__
-    with pytest.raises(ValueError, match=rf"one of .*Conv1D, Conv2D.*Received: {title} '"):
-        from_conv(layer, (8, 8, 1))
-    with pytest.raises(
-        ValueError, match=rf"one of .*SoftConv1D.*Received: {title} '.*`soft"
-    ):
-        to_conv(layer)
-
-
-def test_unbuilt_layers_are_refused():
-    message = r"You must build the layer before.*Received: an unbuilt {}2D 'named'. Call"
-    with pytest.raises(ValueError, match=message.format("Conv")):
-        from_conv(keras.layers.Conv2D(3, 3, name="named"), (8, 8, 1))
-    with pytest.raises(ValueError, match=message.format("SoftConv")):
-        to_conv(SoftConv2D(3, 3, name="named"))
-
-
-def test_lora_is_refused(rng):
-    conv = built_conv(CASES_2D["same"], rng)
-    conv.enable_lora(2)
-    with pytest.raises(
-        ValueError, match=r"layers without LoRA.*with lora_rank=2. Merge them"
-    ):
-        from_conv(conv, (5, 5, 1))
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        (None, 5, 5, 1),
-        (5, 5),
-        (5, 5, 2),
-        5,
-        None,
-        "5x5",
-        (5, 5, None),
-        (0, 5, 1),
-        (5.0, 5, 1),
-    ],
-)
-def test_an_input_shape_that_does_not_fit(shape, rng):
-    conv = built_conv(CASES_2D["same"], rng)
-    message = r"`input_shape` must be.*3 sizes.*of which 1 channels. Received: input_shape="
-    with pytest.raises(ValueError, match=message):
-        from_conv(conv, shape)
-
-
-def test_an_input_of_unknown_size(rng):
-    conv = built_conv(CASES_2D["same"], rng)
-    with pytest.raises(ValueError, match=r"fully-defined.*Give the sizes.*`set_weights`"):
-        from_conv(conv, (None, 5, 1))
-
-
-def test_arguments_that_the_convolution_has(rng):
-    conv = built_conv(CASES_2D["same"], rng)
-    message = (
-        r"Expected only.*'halo'.*Received: \['filters', 'strides'\].*change them there"
-    )
-    with pytest.raises(ValueError, match=message):
-        from_conv(conv, (5, 5, 1), strides=2, filters=3)
-
-
-@pytest.mark.parametrize("kernel", ["mean", None, 1, ["family_means"]])
-def test_an_unknown_choice_of_kernel(kernel):
-    soft = SoftConv2D(1, 2)
-    soft.build((None, 3, 3, 1))
-    with pytest.raises(ValueError, match=r"`kernel` must be one of .* Keep 'family_means'"):
-        to_conv(soft, kernel)

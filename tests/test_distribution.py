@@ -1,12 +1,11 @@
 """On several devices or in several processes training goes as on one device."""
 
-import importlib.util
 import json
 
 import keras
 import numpy as np
 import pytest
-from processes import finish, free_address, host_devices, run, start
+from processes import finish, free_address, host_devices, needs_jax, run, start
 from test_callbacks import read
 
 # The same small training on every device set; what it ends at goes into a file. Penalties
@@ -100,9 +99,6 @@ for name in names.split():
         model.save(folder / f"{process}-{name}.keras")
 """
 
-needs_jax = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="JAX is not installed"
-)
 ON_DEVICES = ["data-dense", "replicas_2-dense", "replicas_2-halo"]
 IN_PROCESSES = ["data-halo", "replicas_1-dense"]
 

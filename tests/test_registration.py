@@ -4,9 +4,6 @@ The total loss of a model is compared with the data loss plus the penalties, com
 NumPy.
 """
 
-import subprocess
-import sys
-
 import independent
 import keras
 import numpy as np
@@ -14,6 +11,7 @@ import pytest
 from backends import BACKEND, each_jit_compile, not_on, tensorflow_only
 from keras import regularizers
 from keras.ops import convert_to_numpy as to_numpy
+from processes import run
 from soft_models import numpy_weights, soft_model
 
 from keras_softconv import SoftConv2D
@@ -311,12 +309,7 @@ print(float(keras.ops.max(layer.deviations)), float(keras.ops.min(layer.deviatio
 @tensorflow_only
 def test_regularizers_survive_synchronized_batch_normalization():
     for devices in (1, 2):
-        result = subprocess.run(
-            [sys.executable, "-c", TWO_DEVICES, str(devices), "regularizer"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        printed = run("-c", TWO_DEVICES, devices, "regularizer")
         # One step of rate 0.1 on the penalty w ** 2 alone takes 1 to 0.8.
-        weights = [float(word) for word in result.stdout.split()]
+        weights = [float(word) for word in printed.split()]
         np.testing.assert_allclose(weights, [0.8, 0.8], rtol=1e-6)

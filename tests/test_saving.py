@@ -1,22 +1,18 @@
 """Saved, copied and exported models are the same models."""
 
-import importlib.util
 import json
 
 import keras
 import numpy as np
 import pytest
+from backends import BACKEND, not_on, tensorflow_only
 from keras.ops import convert_to_numpy as to_numpy
-from processes import run
+from processes import run, skip_without
 from soft_models import soft_model
 
 from keras_softconv import SoftConv1D, SoftConv2D, SoftConv3D
 
-BACKEND = keras.backend.backend()
 each_halo = pytest.mark.parametrize("halo", [None, 1], ids=["dense", "halo"])
-needs_tensorflow = pytest.mark.skipif(
-    BACKEND != "tensorflow", reason="Keras exports this from TensorFlow"
-)
 
 
 def trained_model(images, **arguments) -> keras.Model:
@@ -122,8 +118,7 @@ for storage, halo in (("dense", None), ("halo", 1)):
 def test_there_and_back_again_between_backends(images, tmp_path, backend, monkeypatch):
     if backend == BACKEND:
         pytest.skip("every other test saves and loads with one backend")
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
+    skip_without(backend)
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", images[0])
     models = {"dense": trained_model(images), "halo": trained_model(images, halo=1)}
@@ -142,7 +137,7 @@ def test_there_and_back_again_between_backends(images, tmp_path, backend, monkey
 
 
 @each_halo
-@pytest.mark.skipif(BACKEND == "torch", reason="Keras has no SavedModel of torch")
+@not_on("torch", "has no SavedModel")
 @pytest.mark.filterwarnings("ignore:The `native_serialization` parameter")  # of jax2tf
 def test_saved_model(images, tmp_path, halo):
     tensorflow = pytest.importorskip("tensorflow")
@@ -154,7 +149,7 @@ def test_saved_model(images, tmp_path, halo):
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
 
-@needs_tensorflow
+@tensorflow_only
 def test_large_layer_exports_a_small_graph(tmp_path):
     # 33.5 million weights; a mask or id array of that size would be 134 MB.
     layer = SoftConv2D(2, 3, padding="same")
@@ -165,7 +160,7 @@ def test_large_layer_exports_a_small_graph(tmp_path):
 
 
 @each_halo
-@needs_tensorflow
+@tensorflow_only
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 def test_litert(images, tmp_path, halo):
     tensorflow = pytest.importorskip("tensorflow")

@@ -1,20 +1,15 @@
 """The page on scaling out and its example do what they say."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
-from processes import finish, free_address, host_devices, run, start
+from processes import finish, free_address, host_devices, needs_jax, run, start
 from test_callbacks import read
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "scaling-out.md").read_text()
 EXAMPLE = ROOT / "examples" / "train_on_many_devices.py"
-
-needs_jax = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="JAX is not installed"
-)
 
 
 def program(backend) -> str:

@@ -1,10 +1,10 @@
 """What can be converted, or a clear error."""
 
-from numbers import Integral
 from typing import Any
 
 import keras
 
+from keras_softconv.arguments import is_integer
 from keras_softconv.layers import SOFT_ARGUMENTS
 
 KERNELS = ("family_means", "shared_kernel")
@@ -66,7 +66,7 @@ def check_input_shape(conv: keras.Layer, input_shape: Any) -> None:
     rank, channels = conv.rank, conv.kernel.shape[-2] * conv.groups
     is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == rank + 1
     is_shape = is_shape and all(
-        size is None or (isinstance(size, Integral) and size > 0) for size in input_shape
+        size is None or (is_integer(size) and size > 0) for size in input_shape
     )
     channel_axis = -1 if conv.data_format == "channels_last" else 0
     if not is_shape or input_shape[channel_axis] != channels:

@@ -68,6 +68,7 @@ def from_conv(conv: keras.Layer, input_shape: Shape, **soft_arguments: Any) -> B
     True
     """
     check_convertible(conv, SOFT_OF)
+    check_soft_arguments(soft_arguments)
     soft = soft_like(conv, soft_arguments, copy_of)
     check_input_shape(conv, input_shape)
     soft.build((None, *input_shape))
@@ -129,7 +130,6 @@ def soft_like(
 
     `copy` is for activations that are layers.
     """
-    check_soft_arguments(soft_arguments)
     return SOFT_OF[type(conv)](**_arguments(conv, copy), **soft_arguments)
 
 

@@ -191,7 +191,7 @@ class _Cloning:
 
     def _check_shared(self, whole: list[keras.Layer]) -> None:
         """Raise `ValueError` if a layer that is copied whole holds one of another."""
-        seen = dict.fromkeys(self._clones)
+        seen = set(self._clones)
         for layer in whole:
             for inner in list(layers_within(layer))[1:]:
                 if id(inner) in seen:
@@ -201,7 +201,7 @@ class _Cloning:
                         "model too. Its copies would not share their weights. Use each "
                         "layer in one place, or convert by `from_conv` and `to_conv`."
                     )
-                seen[id(inner)] = None
+                seen.add(id(inner))
 
 
 def _new_inputs(model: keras.Model) -> Any:

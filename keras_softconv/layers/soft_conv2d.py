@@ -103,4 +103,4 @@ class SoftConv2D(BaseSoftConv):
     """
 
     rank = 2
-    __init__ = with_steps_along(2, BaseSoftConv.__init__)
+    __init__ = with_steps_along(rank, BaseSoftConv.__init__)

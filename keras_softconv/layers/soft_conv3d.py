@@ -34,4 +34,4 @@ class SoftConv3D(BaseSoftConv):
     """
 
     rank = 3
-    __init__ = with_steps_along(3, BaseSoftConv.__init__)
+    __init__ = with_steps_along(rank, BaseSoftConv.__init__)
