@@ -147,6 +147,19 @@ def axis_window(
     return AxisWindow(size, first_taps, steps, tap_slots, wraps)
 
 
+def _distances(
+    steps: np.ndarray, size: int, taps: int, dilation: int, padding: str | tuple[int, int]
+) -> np.ndarray:
+    """How far each step from the first tap is from the nearest tap."""
+    nearest = np.full(steps.shape, np.iinfo("int32").max)
+    for tap in range(taps):
+        distances = np.abs(steps - tap * dilation)
+        if padding == "circular":
+            distances = np.minimum(distances % size, -distances % size)
+        nearest = np.minimum(nearest, distances)
+    return nearest
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The joins of one convolution, in any number of dimensions.
@@ -226,6 +239,11 @@ class Geometry:
         return (*self.kernel_size, self.in_channels // self.groups, self.filters)
 
     @property
+    def families(self) -> int:
+        """Number of entries of the Conv kernel."""
+        return prod(self.shared_kernel_shape)
+
+    @property
     def kernel_shape(self) -> tuple[int, ...]:
         """Dense kernel's shape: `(*input_grid, in_channels, *output_grid, filters)`."""
         return (*self.input_grid, self.in_channels, *self.output_grid, self.filters)
@@ -243,6 +261,32 @@ class Geometry:
             output, tap = np.nonzero(inputs != VOID)
             joins.append((inputs[output, tap], tap, output))
         return tuple(joins)
+
+    @cached_property
+    def has_member(self) -> tuple[np.ndarray, ...]:
+        """For each axis, whether an output (row) has a member for a tap (column).
+
+        An output of the whole convolution has one if it has along each axis.
+        """
+        return tuple(axis_inputs(*axis) != VOID for axis in self._axes)
+
+    @cached_property
+    def wraps(self) -> bool:
+        """Whether the output grid is a torus, as the input grid is."""
+        return self.padding == "circular" and set(self.strides) == {1}
+
+    def axis_distances(self, axis: int) -> np.ndarray:
+        """Steps from each input (row) to the nearest tap of each output (column)."""
+        size, taps, stride, dilation, padding = self._axes[axis]
+        before, _ = self.pads[axis]
+        first_taps = np.arange(self.output_grid[axis]) * stride - before
+        steps = np.arange(size)[:, None] - first_taps
+        return _distances(steps, size, taps, dilation, padding)
+
+    def slot_distances(self, axis: int) -> np.ndarray:
+        """Steps from each slot of the window along an axis to the nearest tap."""
+        size, taps, _, dilation, padding = self._axes[axis]
+        return _distances(self.windows[axis].steps, size, taps, dilation, padding)
 
     @cached_property
     def member_counts(self) -> np.ndarray:

@@ -1,12 +1,19 @@
 """What the regularizers say of the deviations of one kernel."""
 
 from collections.abc import Callable
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
+import keras
 from keras import ops
 
-from keras_softconv.regularizers import l1_l2_factors
+from keras_softconv.regularizers import (
+    Layout,
+    StructuredRegularizer,
+    kinks_of,
+    l1_l2_factors,
+    penalty_of,
+)
 from keras_softconv.weight_sharing import (
     ABSOLUTE,
     SQUARE,
@@ -16,11 +23,118 @@ from keras_softconv.weight_sharing import (
 Tensor = Any
 
 
+class Reading:
+    """A variable that the penalties read, and after them the optimizer.
+
+    On JAX an optimizer's update is given the variables that it trains and no others; what
+    it needs besides is what the penalties read in the forward pass before it.
+    """
+
+    def __init__(self, variable: keras.Variable) -> None:
+        self.variable = variable
+        self._last = None
+
+    def now(self) -> Tensor:
+        """The variable's value."""
+        value = ops.convert_to_tensor(self.variable)
+        if keras.backend.backend() == "jax":
+            self._last = value
+        return value
+
+    def last(self) -> Tensor:
+        """The value that the penalties of this step have read."""
+        return ops.convert_to_tensor(self.variable) if self._last is None else self._last
+
+
+class Penalty:
+    """A regularizer at one of its places in a layer.
+
+    Args:
+        regularizer: any callable, or None.
+        layout: where the weights stand in the tensor that it is given.
+        state: the layer's weights that belong to the regularizer, by name.
+    """
+
+    def __init__(
+        self,
+        regularizer: Callable | None,
+        layout: Layout,
+        state: dict[str, keras.Variable],
+    ) -> None:
+        self.regularizer = regularizer
+        self.layout = layout
+        self.readings = {name: Reading(variable) for name, variable in state.items()}
+
+    @cached_property
+    def factors(self) -> tuple[float, float] | None:
+        """Of Keras's own regularizers, `(l1, l2)`."""
+        return l1_l2_factors(self.regularizer)
+
+    @cached_property
+    def kinks(self) -> StructuredRegularizer | None:
+        """What of it ProximalAdam and ProximalSGD take by its proximal step."""
+        return kinks_of(self.regularizer)
+
+    def __call__(self, deviations: Tensor) -> Tensor:
+        """What the regularizer says, a float32 scalar; 0 without a regularizer."""
+        if self.regularizer is None:
+            return ops.zeros((), "float32")
+        if self.readings:
+            state = {name: reading.now() for name, reading in self.readings.items()}
+            return self.regularizer.penalty(deviations, self.layout, **state)
+        return penalty_of(self.regularizer, deviations, self.layout)
+
+    def gradient_of_kinks(self, deviations: Tensor) -> Tensor:
+        return self.kinks.gradient(deviations, self.layout, **self._last_state())
+
+    def proximal_step(self, deviations: Tensor, steps: Tensor) -> Tensor:
+        state = self._last_state()
+        return self.kinks.proximal_step(deviations, steps, self.layout, **state)
+
+    def lawful_steps(self, steps: Tensor) -> Tensor:
+        return self.kinks.lawful_steps(steps, self.layout)
+
+    def _last_state(self) -> dict[str, Tensor]:
+        return {name: reading.last() for name, reading in self.readings.items()}
+
+
+def tie_layout(weight_sharing: WeightSharing) -> Layout:
+    """Of `(*output_grid, families)`."""
+    geometry = weight_sharing.geometry
+    has_void = not all(has_member.all() for has_member in geometry.has_member)
+    return Layout(
+        position_axes=tuple(range(len(geometry.output_grid))),
+        is_weight=weight_sharing.is_member if has_void else None,
+        wraps=geometry.wraps,
+    )
+
+
+def bias_layout(weight_sharing: WeightSharing) -> Layout:
+    """Of `(*output_grid, filters)`."""
+    geometry = weight_sharing.geometry
+    return Layout(tuple(range(len(geometry.output_grid))), wraps=geometry.wraps)
+
+
+def off_template_layout(weight_sharing: WeightSharing) -> Layout:
+    """Of the stored deviations."""
+    geometry = weight_sharing.geometry
+    rank = len(geometry.output_grid)
+    begin = rank + 1 if geometry.windows is None else 0
+
+    def is_weight() -> Tensor:
+        ones = ops.ones(geometry.deviations_shape, "float32")
+        return weight_sharing.off_template(ones) > 0
+
+    return Layout(
+        position_axes=tuple(range(begin, begin + rank)),
+        is_weight=is_weight,
+        distances=weight_sharing.distances,
+        wraps=geometry.wraps,
+    )
+
+
 def kernel_penalties(
-    weight_sharing: WeightSharing,
-    tie_regularizer: Callable | None,
-    off_template_regularizer: Callable | None,
-    deviations: Tensor,
+    weight_sharing: WeightSharing, tie: Penalty, off_template: Penalty, deviations: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`R_tie` of the deviations on the template and `R_off` of those off it.
 
@@ -30,41 +144,29 @@ def kernel_penalties(
 
     Args:
         weight_sharing: says where the template is.
-        tie_regularizer: called with `(*output_grid, families)`; or None.
-        off_template_regularizer: called with the deviations, 0 on the template and
-            where void; or None.
+        tie: called with `(*output_grid, families)`.
+        off_template: called with the deviations, 0 on the template and where void.
         deviations: float32 tensor, as stored.
 
     Returns:
         Two float32 scalars, without strengths.
     """
-    factors = [l1_l2_factors(r) for r in (tie_regularizer, off_template_regularizer)]
+    factors = [tie.factors, off_template.factors]
     ties, off_templates = [], []
     for number, power in enumerate((ABSOLUTE, SQUARE)):
-        tie, off_template = (pair[number] if pair else 0.0 for pair in factors)
-        if off_template:
+        of_ties, of_others = (pair[number] if pair else 0.0 for pair in factors)
+        if of_others:
             sums = weight_sharing.partition_sums(power, deviations)
-            off_templates.append(off_template * sums[1])
-            ties += [tie * sums[0]] if tie else []
-        elif tie:
-            ties.append(tie * weight_sharing.template_sum(power, deviations))
+            off_templates.append(of_others * sums[1])
+            ties += [of_ties * sums[0]] if of_ties else []
+        elif of_ties:
+            ties.append(of_ties * weight_sharing.template_sum(power, deviations))
     if factors[0] is None:
-        ties.append(penalty(tie_regularizer, weight_sharing.template(deviations)))
+        ties.append(tie(weight_sharing.template(deviations)))
     if factors[1] is None:
-        off_template = weight_sharing.off_template(deviations)
-        off_templates.append(penalty(off_template_regularizer, off_template))
+        off_templates.append(off_template(weight_sharing.off_template(deviations)))
     return _sum(ties), _sum(off_templates)
 
 
 def _sum(terms: list[Tensor]) -> Tensor:
     return reduce(ops.add, terms) if terms else ops.zeros((), "float32")
-
-
-def penalty(regularizer: Callable | None, deviations: Tensor) -> Tensor:
-    """`regularizer(deviations)` as a float32 scalar, 0 without a regularizer.
-
-    Keras adds up a regularizer's vector; so is it done here.
-    """
-    if regularizer is None:
-        return ops.zeros((), "float32")
-    return ops.sum(ops.cast(regularizer(deviations), "float32"))

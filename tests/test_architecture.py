@@ -12,7 +12,8 @@ FLOORS = [
     {"geometry", "regularizers"},
     {"memory", "weight_sharing"},
     {"initializers", "penalties"},
-    {"layers"},
+    {"shrinkage"},
+    {"layers", "optimizers"},
     {"diagnostics"},
     {"callbacks", "conversion"},
 ]

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import keras
@@ -14,8 +13,9 @@ from keras_softconv import arguments
 from keras_softconv.arguments import Shape
 from keras_softconv.geometry import Geometry
 from keras_softconv.initializers import InitialDeviations
+from keras_softconv.layers.kept_weights import KeepsZeros
+from keras_softconv.layers.layer_penalties import LayerPenalties
 from keras_softconv.memory import Demand, check_dense_form_fits, check_fits
-from keras_softconv.penalties import kernel_penalties, penalty
 from keras_softconv.weight_sharing import (
     DenseWeightSharing,
     in_full_precision,
@@ -34,7 +34,7 @@ KINDS = {
 }
 
 
-class BaseSoftConv(keras.layers.Layer):
+class BaseSoftConv(KeepsZeros, keras.layers.Layer):
     """Dense weights, softly tied like a convolution's; see `SoftConv2D`.
 
     A subclass sets `rank`, the number of spatial axes.
@@ -102,8 +102,7 @@ class BaseSoftConv(keras.layers.Layer):
         self.bias_deviations = None
         self.tie_strength = None
         self.off_template_strength = None
-        # Within a namespace, where Keras does not track the tensors as its own.
-        self._registered = SimpleNamespace(losses=[])
+        self._penalties = None
         self._is_restored = False
 
         arguments.check_strides_and_dilation(self.strides, self.dilation_rate)
@@ -125,7 +124,6 @@ class BaseSoftConv(keras.layers.Layer):
             "deviations",
             geometry.deviations_shape,
             InitialDeviations(self.deviation_initializer, self.weight_sharing),
-            regularizer=self._as_weight_regularizer(self._deviation_penalty),
         )
         if self.use_bias:
             self.shared_bias = self._add_weight(
@@ -139,10 +137,23 @@ class BaseSoftConv(keras.layers.Layer):
                 "bias_deviations",
                 (*geometry.output_grid, self.filters),
                 "zeros",
-                regularizer=self._as_weight_regularizer(self._bias_deviation_penalty),
             )
-        self.tie_strength = self._add_strength("tie_strength")
-        self.off_template_strength = self._add_strength("off_template_strength")
+        self._add_penalties()
+
+    def _add_penalties(self) -> None:
+        self._penalties = LayerPenalties(
+            self.weight_sharing,
+            self.tie_regularizer,
+            self.off_template_regularizer,
+            self._add_weight,
+            self.use_bias,
+        )
+        self.tie_strength = self._penalties.tie_strength.variable
+        self.off_template_strength = self._penalties.off_template_strength.variable
+        deviations = self.deviations, self.bias_deviations
+        self._penalties.attach_to(*deviations)
+        if self.penalty_registration == "regularizer":
+            self._penalties.register_as_regularizers(*deviations)
 
     def _add_weight(
         self, name: str, shape: Shape, initializer: Any, **options: Any
@@ -152,13 +163,11 @@ class BaseSoftConv(keras.layers.Layer):
             name=name, shape=shape, initializer=initializer, autocast=False, **options
         )
 
-    def _add_strength(self, name: str) -> keras.Variable:
-        return self._add_weight(name, (), "ones", dtype="float32", trainable=False)
-
     def call(self, inputs: Tensor) -> Tensor:
         self._check_input_shape(tuple(getattr(inputs, "shape", ())))
         if self.penalty_registration == "add_loss":
             self._register_penalties()
+        self._read_masks()
         inputs = self._move_channels(ops.cast(inputs, self.compute_dtype), to_last=True)
         outputs = self.weight_sharing.product(
             inputs,
@@ -185,50 +194,18 @@ class BaseSoftConv(keras.layers.Layer):
         self._check_built("penalties()")
         tie, off_template = ops.zeros((), "float32"), ops.zeros((), "float32")
         if self._is_penalized(self.deviations):
-            tie, off_template = self._kernel_penalties(self.deviations)
+            tie, off_template = self._penalties.of_kernel(self.deviations)
         if self._is_penalized(self.bias_deviations):
-            tie = tie + self._bias_deviation_penalty(self.bias_deviations)
+            tie = tie + self._penalties.of_biases(self.bias_deviations)
         return {"tie_penalty": tie, "off_template_penalty": off_template}
 
     def _is_penalized(self, deviations: Any) -> bool:
         # As Keras does with a frozen weight's regularizer.
         return deviations is not None and self.trainable and deviations.trainable
 
-    def _kernel_penalties(self, deviations: Tensor) -> tuple[Tensor, Tensor]:
-        tie, off_template = kernel_penalties(
-            self.weight_sharing,
-            self.tie_regularizer,
-            self.off_template_regularizer,
-            ops.cast(deviations, "float32"),
-        )
-        return self.tie_strength * tie, self.off_template_strength * off_template
-
-    def _deviation_penalty(self, deviations: Tensor) -> Tensor:
-        tie, off_template = self._kernel_penalties(deviations)
-        return tie + off_template
-
-    def _bias_deviation_penalty(self, bias_deviations: Tensor) -> Tensor:
-        bias_deviations = ops.cast(bias_deviations, "float32")
-        return self.tie_strength * penalty(self.tie_regularizer, bias_deviations)
-
-    def _as_weight_regularizer(self, penalty_of: Callable) -> keras.Regularizer | None:
-        wanted = (self.tie_regularizer, self.off_template_regularizer)
-        if self.penalty_registration != "regularizer" or wanted == (None, None):
-            return None
-        return _WeightRegularizer(penalty_of)
-
     def _register_penalties(self) -> None:
-        if not any(map(self._is_penalized, (self.deviations, self.bias_deviations))):
-            return
-        if any(ours is loss for loss in self.losses for ours in self._registered.losses):
-            return  # a shared layer, called again in the same forward pass
-        penalties = self.penalties()
-        if self.tie_regularizer is None:
-            del penalties["tie_penalty"]
-        if self.off_template_regularizer is None:
-            del penalties["off_template_penalty"]
-        self._registered.losses = list(penalties.values())
-        self.add_loss(self._registered.losses)
+        if any(map(self._is_penalized, (self.deviations, self.bias_deviations))):
+            self._penalties.register_once(self, self.penalties)
 
     # What the weights amount to.
 
@@ -374,16 +351,6 @@ def with_steps_along(rank: int, initialize: Function) -> Function:
     parameters = (signature.parameters | steps).values()
     __init__.__signature__ = signature.replace(parameters=parameters)
     return __init__
-
-
-class _WeightRegularizer(keras.Regularizer):
-    """A penalty of a layer as the regularizer of one of its weights."""
-
-    def __init__(self, penalty: Callable[[Tensor], Tensor]) -> None:
-        self.penalty = penalty
-
-    def __call__(self, weight: Tensor) -> Tensor:
-        return self.penalty(weight)
 
 
 def _standardize_data_format(data_format: str | None) -> str:

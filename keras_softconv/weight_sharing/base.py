@@ -1,11 +1,13 @@
 """What both ways to store the deviations have in common."""
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_softconv.geometry import Geometry
+from keras_softconv.weight_sharing.mesh import on_axes
 from keras_softconv.weight_sharing.sums import Power
 
 Tensor = Any
@@ -46,6 +48,36 @@ class WeightSharing:
 
     def off_template(self, deviations: Tensor) -> Tensor:
         """The deviations with every template and void entry set to zero."""
+        raise NotImplementedError
+
+    def with_template(self, deviations: Tensor, template: Tensor) -> Tensor:
+        """The deviations with their template entries taken from `template`.
+
+        Args:
+            deviations: the stored deviations.
+            template: `(*output_grid, families)`, as `template` gives it.
+        """
+        raise NotImplementedError
+
+    def is_member(self) -> Tensor:
+        """Boolean tensor `(*output_grid, families)`, False where void."""
+        geometry = self.geometry
+        rank = len(geometry.output_grid)
+        axes = [
+            on_axes(has_member, (axis, rank + axis), 2 * rank)
+            for axis, has_member in enumerate(geometry.has_member)
+        ]
+        mesh = reduce(ops.logical_and, map(ops.convert_to_tensor, axes))
+        shape = (*geometry.output_grid, *geometry.shared_kernel_shape)
+        mesh = ops.broadcast_to(mesh[..., None, None], shape)
+        return ops.reshape(mesh, (*geometry.output_grid, -1))
+
+    def distances(self) -> Tensor:
+        """Steps of each weight from its receptive field, along the furthest axis.
+
+        Returns:
+            float32 tensor that broadcasts to the stored deviations; any number where void.
+        """
         raise NotImplementedError
 
     def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """The dense storage: a weight for every pair of input and output."""
 
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -9,7 +10,7 @@ from keras import config, ops
 from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.gradients import with_gradient
-from keras_softconv.weight_sharing.mesh import along, raveled
+from keras_softconv.weight_sharing.mesh import along, on_axes, raveled
 from keras_softconv.weight_sharing.sums import Power, row_sums, total
 
 Tensor = Any
@@ -105,6 +106,19 @@ class DenseWeightSharing(WeightSharing):
         rows = self._kernel_rows()[:, None]
         rows = ops.scatter_update(self._as_rows(kernel), rows, members)
         return ops.reshape(rows, self.geometry.kernel_shape)
+
+    def with_template(self, deviations: Tensor, template: Tensor) -> Tensor:
+        members = ops.take(self._as_rows(template), self._template_rows(), axis=0)
+        return self._with_members(deviations, members)
+
+    def distances(self) -> Tensor:
+        rank = len(self.geometry.input_grid)
+        axes = []
+        for axis in range(rank):
+            distances = self.geometry.axis_distances(axis)  # [inputs, outputs]
+            distances = on_axes(distances, (axis, rank + 1 + axis), 2 * rank + 2)
+            axes.append(ops.convert_to_tensor(distances, "float32"))
+        return reduce(ops.maximum, axes)
 
     def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
         if self.row_length <= SHORT_ROW and config.backend() == "tensorflow":

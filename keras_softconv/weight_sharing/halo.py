@@ -111,6 +111,23 @@ class HaloWeightSharing(WeightSharing):
         windows = ops.where(self._is_template_row()[:, None], 0, windows)
         return ops.reshape(windows, self.geometry.deviations_shape)
 
+    def with_template(self, deviations: Tensor, template: Tensor) -> Tensor:
+        windows = self._as_windows(deviations)
+        rows = windows.shape[1]
+        members = ops.reshape(template, (self._positions, -1, self.row_length))
+        both = ops.concatenate([windows, members], axis=1)
+        row = np.arange(rows)
+        row[self._template_rows] = rows + np.arange(len(self._template_rows))
+        windows = self._without_void(ops.take(both, row, axis=1))
+        return ops.reshape(windows, self.geometry.deviations_shape)
+
+    def distances(self) -> Tensor:
+        geometry = self.geometry
+        rank = len(self._slots)
+        axes = [along(geometry.slot_distances(axis), axis, rank) for axis in range(rank)]
+        steps = reduce(np.maximum, axes).repeat(geometry.in_channels)
+        return ops.convert_to_tensor(steps[:, None], "float32")  # [window, 1]
+
     def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
         sums = self._without_void(row_sums(power, self._as_windows(deviations)))
         # Over the positions first: what is left to divide is one window.

@@ -19,7 +19,12 @@ Shape = tuple[int, ...]
 
 def along(vector: np.ndarray, axis: int, ndim: int) -> np.ndarray:
     """A vector laid along one axis of an open mesh."""
-    return vector.reshape(*(-1 if a == axis else 1 for a in range(ndim)))
+    return on_axes(vector, (axis,), ndim)
+
+
+def on_axes(array: np.ndarray, axes: tuple[int, ...], ndim: int) -> np.ndarray:
+    """An array laid along some axes, in ascending order, of an open mesh."""
+    return np.expand_dims(array, [axis for axis in range(ndim) if axis not in axes])
 
 
 def raveled(shape: Shape, indices: Sequence[Any]) -> Tensor:

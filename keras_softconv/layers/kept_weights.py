@@ -1,0 +1,101 @@
+"""Deviations that were found to be zero, and are kept there."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_softconv.penalties import Reading
+
+Tensor = Any
+
+
+class KeptWeights(keras.constraints.Constraint):
+    """A constraint that holds some weights at zero.
+
+    Args:
+        mask: variable of the weights' shape, 1 where a weight is free and 0 where it is
+            held at zero.
+    """
+
+    def __init__(self, mask: keras.Variable) -> None:
+        self.mask = Reading(mask)
+
+    def __call__(self, weights: Tensor) -> Tensor:
+        is_free = ops.cast(self.mask.last(), "bool")
+        return ops.where(is_free, weights, ops.zeros_like(weights))
+
+
+class KeepsZeros:
+    """What a SoftConv layer does to keep zeros and ties that were found."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.deviation_mask = None
+        self.bias_deviation_mask = None
+
+    def freeze_structure(self) -> None:
+        """Keep zeros and ties as they are, and retrain the rest without shrinkage.
+
+        Deviations that are exactly zero now stay so, whatever the optimizer: off the
+        template weights that are not there, on it ties to the shared kernel. The strengths
+        are set to 0. Which weights are kept is saved with the layer, in
+        `deviation_mask` and `bias_deviation_mask`, 1 where a deviation is free. Compile the
+        model again before it is trained on; `keras_softconv.freeze_structure(model)` sees
+        to that.
+        """
+        self._check_built("freeze_structure()")
+        self._add_masks()
+        for deviations, mask in self._masked():
+            mask.assign(ops.not_equal(deviations, 0))
+        self.tie_strength.assign(0.0)
+        self.off_template_strength.assign(0.0)
+
+    def _add_masks(self) -> None:
+        if self.deviation_mask is not None:
+            return
+        self._tracker.unlock()  # as Keras's own `enable_lora` does
+        self.deviation_mask = self._add_mask("deviation_mask", self.deviations)
+        if self.use_bias:
+            self.bias_deviation_mask = self._add_mask(
+                "bias_deviation_mask", self.bias_deviations
+            )
+        self._tracker.lock()
+        for deviations, mask in self._masked():
+            deviations.constraint = KeptWeights(mask)
+
+    def _add_mask(self, name: str, deviations: keras.Variable) -> keras.Variable:
+        options = {"dtype": "uint8", "trainable": False}
+        return self._add_weight(name, deviations.shape, "ones", **options)
+
+    def _masked(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        """Deviations with their masks, if there are any."""
+        pairs = (
+            (self.deviations, self.deviation_mask),
+            (self.bias_deviations, self.bias_deviation_mask),
+        )
+        return [pair for pair in pairs if pair[1] is not None]
+
+    def _read_masks(self) -> None:
+        for deviations, _ in self._masked():
+            deviations.constraint.mask.now()
+
+    # Saving.
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        config = super().get_build_config()
+        if config is not None and self.deviation_mask is not None:
+            config["is_frozen"] = True
+        return config
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        super().build_from_config(config)
+        if config.get("is_frozen"):
+            self._add_masks()
+
+    def load_own_variables(self, store: Any) -> None:
+        if len(store.keys()) > len(
+            self._trainable_variables + self._non_trainable_variables
+        ):
+            self._add_masks()  # weights of a frozen layer
+        super().load_own_variables(store)

@@ -1,0 +1,153 @@
+"""The penalties of one layer, and the weights that belong to them."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_softconv.penalties import (
+    Penalty,
+    Reading,
+    bias_layout,
+    kernel_penalties,
+    off_template_layout,
+    tie_layout,
+)
+from keras_softconv.regularizers import Layout, StructuredRegularizer
+from keras_softconv.shrinkage import BiasShrinkage, KernelShrinkage
+from keras_softconv.weight_sharing import WeightSharing
+
+Tensor = Any
+
+
+class LayerPenalties:
+    """Ties of kernel and biases, and the off-template penalty.
+
+        tie_penalty = tie_strength * R_tie(deviations on the template)
+                    + tie_strength * R_tie(bias deviations)
+        off_template_penalty = off_template_strength * R_off(deviations off it)
+
+    Args:
+        weight_sharing: says where the template is.
+        tie_regularizer: R_tie, or None.
+        off_template_regularizer: R_off, or None.
+        add_weight: makes a weight of the layer from its name, shape, initializer and
+            options.
+        use_bias: whether there are biases.
+    """
+
+    def __init__(
+        self,
+        weight_sharing: WeightSharing,
+        tie_regularizer: Callable | None,
+        off_template_regularizer: Callable | None,
+        add_weight: Callable,
+        use_bias: bool,
+    ) -> None:
+        self._weight_sharing = weight_sharing
+        self._add_weight = add_weight
+        self.tie_strength = Reading(self._add_strength("tie_strength"))
+        self.off_template_strength = Reading(self._add_strength("off_template_strength"))
+        geometry = weight_sharing.geometry
+        families = geometry.families
+        layout = tie_layout(weight_sharing)
+        self.tie = self._penalty(tie_regularizer, layout, families, "tie")
+        layout = off_template_layout(weight_sharing)
+        self.off_template = self._penalty(
+            off_template_regularizer, layout, geometry.filters, "off_template"
+        )
+        self.bias_tie = self._penalty(
+            tie_regularizer if use_bias else None,
+            bias_layout(weight_sharing),
+            geometry.filters,
+            "bias_tie",
+        )
+        # Of the last forward pass; in a namespace, where Keras does not track them.
+        self._registered = SimpleNamespace(losses=[])
+
+    def _add_strength(self, name: str) -> keras.Variable:
+        return self._add_weight(name, (), "ones", dtype="float32", trainable=False)
+
+    def _penalty(
+        self, regularizer: Callable | None, layout: Layout, families: int, place: str
+    ) -> Penalty:
+        state = {}
+        if isinstance(regularizer, StructuredRegularizer):
+            regularizer.check_layout(layout)
+            for name, of in regularizer.state(families).items():
+                state[name] = self._add_weight(
+                    f"{place}_{name}",
+                    of.shape,
+                    of.initializer,
+                    dtype="float32",
+                    trainable=of.trainable,
+                )
+        return Penalty(regularizer, layout, state)
+
+    # Their values.
+
+    def of_kernel(self, deviations: Tensor) -> tuple[Tensor, Tensor]:
+        """Ties and off-template penalty of the deviations as stored."""
+        tie, off_template = kernel_penalties(
+            self._weight_sharing,
+            self.tie,
+            self.off_template,
+            ops.cast(deviations, "float32"),
+        )
+        tie_strength, off_strength = (
+            strength.now() for strength in (self.tie_strength, self.off_template_strength)
+        )
+        return tie_strength * tie, off_strength * off_template
+
+    def of_biases(self, bias_deviations: Tensor) -> Tensor:
+        """Ties of the bias deviations, `(*output_grid, filters)`."""
+        penalty = self.bias_tie(ops.cast(bias_deviations, "float32"))
+        return self.tie_strength.now() * penalty
+
+    # How Keras and the optimizer learn of them.
+
+    def attach_to(
+        self, deviations: keras.Variable, bias_deviations: keras.Variable | None
+    ) -> None:
+        """Tell the variables how ProximalAdam and ProximalSGD may shrink them."""
+        deviations.shrinkage = KernelShrinkage(
+            self._weight_sharing,
+            (self.tie, self.tie_strength),
+            (self.off_template, self.off_template_strength),
+        )
+        if bias_deviations is not None:
+            bias_deviations.shrinkage = BiasShrinkage((self.bias_tie, self.tie_strength))
+
+    def register_as_regularizers(
+        self, deviations: keras.Variable, bias_deviations: keras.Variable | None
+    ) -> None:
+        """Make them the regularizers of the variables."""
+        if self.tie.regularizer is None and self.off_template.regularizer is None:
+            return
+        deviations.regularizer = _WeightRegularizer(lambda x: sum(self.of_kernel(x)))
+        if bias_deviations is not None:
+            bias_deviations.regularizer = _WeightRegularizer(self.of_biases)
+
+    def register_once(self, layer: keras.Layer, penalties: Callable) -> None:
+        """Add them to the losses of the layer, once in a forward pass."""
+        if any(ours is loss for loss in layer.losses for ours in self._registered.losses):
+            return  # a shared layer, called again in the same forward pass
+        penalties = penalties()
+        if self.tie.regularizer is None:
+            del penalties["tie_penalty"]
+        if self.off_template.regularizer is None:
+            del penalties["off_template_penalty"]
+        self._registered.losses = list(penalties.values())
+        layer.add_loss(self._registered.losses)
+
+
+class _WeightRegularizer(keras.Regularizer):
+    """A penalty of a layer as the regularizer of one of its weights."""
+
+    def __init__(self, penalty: Callable[[Tensor], Tensor]) -> None:
+        self.penalty = penalty
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        return self.penalty(weight)

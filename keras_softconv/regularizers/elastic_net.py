@@ -1,0 +1,92 @@
+"""Keras's own ridge and lasso, known by their factors.
+
+Their sums can be taken far faster than by building the tensors that a general
+regularizer must be given.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+from keras.regularizers import L1, L1L2, L2
+
+from keras_softconv.regularizers.base import Layout, StructuredRegularizer, absolute
+
+Tensor = Any
+
+
+def l1_l2_factors(regularizer: Callable | None) -> tuple[float, float] | None:
+    """Factors of a regularizer known to be `l1 * sum(|x|) + l2 * sum(x ** 2)`.
+
+    Args:
+        regularizer: a Keras regularizer, any other callable, or None.
+
+    Returns:
+        `(l1, l2)` for None and Keras's `L1`, `L2` and `L1L2`; None for any other
+        (a subclass too: it may mean something else) and for factors that are variables.
+    """
+    if regularizer is None:
+        return 0.0, 0.0
+    if type(regularizer) not in (L1, L2, L1L2):
+        return None
+    factors = [getattr(regularizer, name, 0.0) for name in ("l1", "l2")]
+    if any(isinstance(factor, keras.Variable) for factor in factors):
+        return None  # meant to change while the model trains
+    # Keras keeps the factor of L1 as a tensor, that of L2 as a number.
+    return tuple(float(ops.convert_to_numpy(factor)) for factor in factors)
+
+
+class ElasticNet(StructuredRegularizer):
+    """What `L1`, `L2` and `L1L2` are, with its proximal step.
+
+        penalty = sum of l1 * |x| + l2 * x^2
+
+    The step of size t is the soft threshold `sign(x) * (|x| - t * l1)_+ / (1 + 2 t l2)`.
+    """
+
+    def __init__(self, l1: float, l2: float) -> None:
+        self.l1, self.l2 = l1, l2
+        self.has_kinks = l1 > 0
+
+    def penalty(self, weights: Tensor, layout: Layout) -> Tensor:
+        return ops.sum(self.l1 * absolute(weights) + self.l2 * ops.square(weights))
+
+    def gradient(self, weights: Tensor, layout: Layout) -> Tensor:
+        return self.l1 * ops.sign(weights) + 2 * self.l2 * weights
+
+    def proximal_step(self, weights: Tensor, step: Tensor, layout: Layout) -> Tensor:
+        taken = ops.maximum(ops.minimum(weights, self.l1 * step), -self.l1 * step)
+        return (weights - taken) / (1 + 2 * self.l2 * step)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"l1": self.l1, "l2": self.l2}
+
+
+def as_structured(regularizer: Callable | None) -> StructuredRegularizer | None:
+    """A regularizer with its gradient and proximal step; None if they are not known."""
+    if isinstance(regularizer, StructuredRegularizer):
+        return regularizer
+    factors = l1_l2_factors(regularizer)
+    return None if factors is None else ElasticNet(*factors)
+
+
+def penalty_of(regularizer: Callable, weights: Tensor, layout: Layout) -> Tensor:
+    """What any regularizer without weights of its own says, a float32 scalar.
+
+    Keras adds up a regularizer's vector; so is it done here.
+    """
+    structured = as_structured(regularizer)
+    if structured is not None:
+        return structured.penalty(weights, layout)
+    return ops.sum(ops.cast(regularizer(weights), "float32"))
+
+
+def kinks_of(regularizer: Callable | None) -> StructuredRegularizer | None:
+    """The part of a regularizer that is not smooth and has a proximal step, or None."""
+    structured = as_structured(regularizer)
+    if structured is None or not structured.has_kinks:
+        return None
+    if isinstance(structured, ElasticNet):
+        return ElasticNet(structured.l1, 0.0)  # the ridge is left to its gradient
+    return structured

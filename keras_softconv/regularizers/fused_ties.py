@@ -1,0 +1,81 @@
+"""Neighbouring output positions alike: for slow drifts."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_softconv.regularizers.base import (
+    Layout,
+    StructuredRegularizer,
+    check_families,
+    inner_regularizer,
+)
+from keras_softconv.regularizers.elastic_net import penalty_of
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="keras_softconv")
+class FusedTies(StructuredRegularizer):
+    """A penalty on the differences between neighbouring members of a family.
+
+        penalty = sum over axes a of the output grid of R(x[p + e_a] - x[p])
+
+    With `R = L2` a family may drift slowly along the output grid, with `R = L1` it falls
+    into regions with jumps between (total variation; Keras's gradient, no proximal step).
+    Pairs with a void member are left out. The mean of a family is free, as the shared
+    kernel is. On a torus (`padding="circular"` with stride 1) the last position is the
+    neighbour of the first.
+
+    Args:
+        regularizer: R, anything that `keras.regularizers.get` takes and that adds up one
+            term for each number; called once an axis.
+
+    Input shape:
+        `(*output_grid, families)`.
+
+    Raises:
+        ValueError: without a regularizer, or for weights with fewer than two axes.
+
+    Reference:
+        Tibshirani et al., "Sparsity and smoothness via the fused lasso", JRSS B 67, 2005.
+    """
+
+    def __init__(self, regularizer: Any = "l2") -> None:
+        self.regularizer = inner_regularizer(regularizer, self)
+
+    def penalty(self, weights: Tensor, layout: Layout) -> Tensor:
+        check_families(weights, self)
+        total = ops.zeros((), "float32")
+        for axis in layout.position_axes:
+            if weights.shape[axis] < 2:
+                continue
+            differences = self._differences(weights, axis, layout)
+            total = total + penalty_of(self.regularizer, differences, layout)
+        return total
+
+    def _differences(self, weights: Tensor, axis: int, layout: Layout) -> Tensor:
+        """To the next along an axis, 0 where either is void."""
+        differences = _next(weights, axis, layout) - _this(weights, axis, layout)
+        mask = layout.mask(weights)
+        if mask is None:
+            return differences
+        return differences * _next(mask, axis, layout) * _this(mask, axis, layout)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"regularizer": keras.regularizers.serialize(self.regularizer)}
+
+
+def _next(weights: Tensor, axis: int, layout: Layout) -> Tensor:
+    size = weights.shape[axis]
+    if layout.wraps and size > 2:  # two on a circle are neighbours once
+        return ops.roll(weights, -1, axis=axis)
+    return ops.take(weights, range(1, size), axis=axis)
+
+
+def _this(weights: Tensor, axis: int, layout: Layout) -> Tensor:
+    size = weights.shape[axis]
+    if layout.wraps and size > 2:
+        return weights
+    return ops.take(weights, range(size - 1), axis=axis)
