@@ -3,16 +3,21 @@
 from keras_softconv import callbacks, diagnostics, optimizers, regularizers
 from keras_softconv.conversion import from_conv, harden, soften, to_conv
 from keras_softconv.layers import SoftConv1D, SoftConv2D, SoftConv3D
+from keras_softconv.optimizers import freeze_structure
+from keras_softconv.path import RegularizationPath, regularization_path
 
 __all__ = [
+    "RegularizationPath",
     "SoftConv1D",
     "SoftConv2D",
     "SoftConv3D",
     "callbacks",
     "diagnostics",
+    "freeze_structure",
     "from_conv",
     "harden",
     "optimizers",
+    "regularization_path",
     "regularizers",
     "soften",
     "to_conv",

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_softconv.diagnostics import soft_layers
 from keras_softconv.shrinkage import Shrinkage
 
 Tensor = Any
@@ -139,3 +140,27 @@ class ProximalSGD(_Proximal, keras.optimizers.SGD):
             return learning_rate
         step = ops.cast(self.iterations + 1, "float32")
         return learning_rate * (1 - self.momentum**step) / (1 - self.momentum)
+
+
+def freeze_structure(model: keras.Model) -> None:
+    """Keep the zeros and ties of a model's SoftConv layers; retrain the rest freely.
+
+    `layer.freeze_structure()` of each, and what is compiled is compiled anew: `fit` may
+    simply go on.
+
+    Args:
+        model: a model with built SoftConv layers.
+
+    Raises:
+        ValueError: for a model without SoftConv layers, or with unbuilt ones.
+    """
+    layers = soft_layers(model)
+    if not layers:
+        raise ValueError(
+            f"freeze_structure found no SoftConv layer in '{model.name}'. Expected a model "
+            "with one at least. Give the model that was trained with a SoftConv layer."
+        )
+    for layer in layers.values():
+        layer.freeze_structure()
+    for name in ("train_function", "test_function", "predict_function"):
+        setattr(model, name, None)

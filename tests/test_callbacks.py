@@ -252,7 +252,9 @@ def test_only_scalars_leave_the_device(images, tmp_path, monkeypatch):
         sizes.append(array.size)
         return array
 
-    monkeypatch.setattr("keras_softconv.callbacks.ops.convert_to_numpy", witness)
+    monkeypatch.setattr(
+        "keras_softconv.callbacks.structure_monitor.ops.convert_to_numpy", witness
+    )
     fit(compiled(), images, [StructureMonitor(tmp_path)], epochs=2)
     # Regularizers' factors, and the five numbers of the layer, three times.
     assert max(sizes) == 5

@@ -69,7 +69,7 @@ class StructuredRegularizer(keras.Regularizer):
     has_kinks = False
 
     def __call__(self, weights: Tensor) -> Tensor:
-        weights = ops.convert_to_tensor(weights)
+        weights = ops.convert_to_tensor(weights, "float32")
         layout = Layout(tuple(range(len(weights.shape) - 1)))
         state = self.state(weights.shape[-1] if len(weights.shape) else 1)
         begin = {n: s.initializer(s.shape, dtype="float32") for n, s in state.items()}

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_softconv.regularizers.base import (
     Layout,
+    Shape,
     StructuredRegularizer,
     check_factor,
     check_families,
@@ -61,7 +62,7 @@ class PairwiseL1(StructuredRegularizer):
     def gradient(self, weights: Tensor, layout: Layout) -> Tensor:
         def order_of(members: Tensor, is_member: Tensor) -> Tensor:
             begins = ops.logical_or(_first(members), members > _shifted(members))
-            return _pooled(_coefficients(is_member), begins)
+            return _middles(_coefficients(is_member), begins)
 
         return self.factor * self._in_order(weights, layout, order_of)
 
@@ -70,8 +71,14 @@ class PairwiseL1(StructuredRegularizer):
         step = ops.max(step, axis=0, keepdims=True)  # that of void members may be 0
 
         def pool(members: Tensor, is_member: Tensor) -> Tensor:
-            moved = members - self.factor * step * _coefficients(is_member)
-            return _isotonic(moved)
+            coefficients = _coefficients(is_member)
+
+            def fit(begins: Tensor) -> Tensor:
+                # Each mean by itself: beside a large step the members would drown.
+                taken = self.factor * step * _middles(coefficients, begins)
+                return _means(members, begins) - taken
+
+            return _isotonic(fit, members.shape)
 
         return self._in_order(weights, layout, pool)
 
@@ -133,35 +140,53 @@ def _shifted(columns: Tensor) -> Tensor:
     return ops.concatenate([columns[:1], columns[:-1]], axis=0)
 
 
-def _pooled(columns: Tensor, begins: Tensor) -> Tensor:
-    """The mean of the run that each entry lies in, all of a run to the last bit alike."""
-    rows, families = columns.shape
+def _runs(begins: Tensor) -> Tensor:
+    """The number of the run that each entry lies in, flat."""
+    families = begins.shape[1]
     run = ops.cumsum(ops.cast(begins, "int32"), axis=0) - 1
     run = run * families + ops.arange(families, dtype="int32")
-    run = ops.reshape(run, (-1,))
-    flat = ops.reshape(columns, (-1,))
-    sums = ops.segment_sum(flat, run, num_segments=rows * families)
-    sizes = ops.segment_sum(ops.ones_like(flat), run, num_segments=rows * families)
+    return ops.reshape(run, (-1,))
+
+
+def _means(columns: Tensor, begins: Tensor) -> Tensor:
+    """The mean of the run that each entry lies in, all of a run to the last bit alike."""
+    run, flat = _runs(begins), ops.reshape(columns, (-1,))
+    sums = ops.segment_sum(flat, run, num_segments=flat.shape[0])
+    sizes = ops.segment_sum(ops.ones_like(flat), run, num_segments=flat.shape[0])
     means = sums / ops.maximum(sizes, 1)
-    return ops.reshape(ops.take(means, run), (rows, families))
+    return ops.reshape(ops.take(means, run), columns.shape)
 
 
-def _isotonic(columns: Tensor) -> Tensor:
-    """The ascending columns nearest to these, in the sum of squares.
+def _middles(columns: Tensor, begins: Tensor) -> Tensor:
+    """The same of columns that ascend by even steps, without rounding."""
+    run, flat = _runs(begins), ops.reshape(columns, (-1,))
+    last, first = (
+        sign * ops.segment_max(sign * flat, run, num_segments=flat.shape[0])
+        for sign in (1, -1)
+    )
+    return ops.reshape(ops.take((first + last) / 2, run), columns.shape)
+
+
+def _isotonic(fit: Callable, shape: Shape) -> Tensor:
+    """`fit` of the runs for which it ascends, from runs of one entry each.
 
     Neighbouring runs in the wrong order have the same value in the solution, so all of
     them may be pooled at once (pool adjacent violators, many at a time).
+
+    Args:
+        fit: from where runs begin to the value of each entry, the best of its run.
+        shape: of the columns.
     """
 
-    def descends(fit: Tensor) -> Tensor:
-        return _shifted(fit) > fit
+    def descends(values: Tensor) -> Tensor:
+        return _shifted(values) > values
 
-    def is_not_done(begins: Tensor, fit: Tensor) -> Tensor:
-        return ops.any(descends(fit))
+    def is_not_done(begins: Tensor, values: Tensor) -> Tensor:
+        return ops.any(descends(values))
 
-    def pool(begins: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
-        begins = ops.logical_and(begins, ops.logical_not(descends(fit)))
-        return begins, _pooled(columns, begins)
+    def pool(begins: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        begins = ops.logical_and(begins, ops.logical_not(descends(values)))
+        return begins, fit(begins)
 
-    begins = ops.ones_like(columns, "bool")
-    return ops.while_loop(is_not_done, pool, (begins, columns))[1]
+    begins = ops.ones(shape, "bool")
+    return ops.while_loop(is_not_done, pool, (begins, fit(begins)))[1]

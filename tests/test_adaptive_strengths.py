@@ -1,0 +1,208 @@
+"""Strengths that the training data choose."""
+
+import keras
+import numpy as np
+import pytest
+from backends import BACKEND
+
+from keras_softconv import SoftConv1D
+from keras_softconv.callbacks import AdaptiveStrengths
+from keras_softconv.callbacks.curvature import Curvature
+from keras_softconv.regularizers import FamilyStrengths
+
+L1, L2 = keras.regularizers.L1, keras.regularizers.L2
+N, SIZE, NOISE = 150, 8, 0.5
+OUTPUTS = SIZE - 2
+
+
+def family_ids() -> np.ndarray:
+    layer = SoftConv1D(1, 3)
+    layer.build((None, SIZE, 1))
+    return layer.family_ids().reshape(SIZE, OUTPUTS)
+
+
+def examples(rng, spread, scale=0.0):
+    """Linear responses whose members differ by `spread`, off-template by `scale`."""
+    ids = family_ids()
+    kernel = np.where(ids >= 0, rng.normal(size=3)[ids], 0.0)
+    kernel += np.where(ids >= 0, spread, scale) * rng.normal(size=ids.shape)
+    x = rng.normal(size=(N, SIZE, 1)).astype("float32")
+    noise = NOISE * rng.normal(size=(N, OUTPUTS))
+    y = x[..., 0] @ kernel + noise
+    return x, y.astype("float32")[..., None]
+
+
+def fitted(x, y, callbacks=(), epochs=40, **arguments):
+    """Trained to the end, for the strengths that it has from time to time."""
+    arguments = {
+        "tie_regularizer": L2(1e-3),
+        "off_template_regularizer": L2(2e-3),
+    } | arguments
+    layer = SoftConv1D(1, 3, name="soft", **arguments)
+    model = keras.Sequential([keras.Input((SIZE, 1)), layer], name="model")
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    model.fit(
+        np.tile(x, (20, 1, 1)), np.tile(y, (20, 1, 1)), batch_size=N, epochs=epochs,
+        verbose=0, shuffle=False, callbacks=list(callbacks),
+    )  # fmt: skip
+    return layer
+
+
+def evidence_updates(x, y, ids, factors, updates=200):
+    """MacKay's updates in float64 NumPy with closed-form fits: `(ties, off, noise)`."""
+    x, y = x[..., 0].astype("float64"), y[..., 0].astype("float64")
+    h = (x**2).sum(axis=0)[:, None] * np.ones(OUTPUTS)
+    strengths, number = np.ones(2), y.size
+    groups = (ids >= 0, ids < 0)
+    for _ in range(updates):
+        prior = np.where(groups[0], *(strengths * factors * number))
+        shared, deviations, bias, bias_deviations = closed_form(x, y, ids, prior)
+        kernel = np.where(ids >= 0, shared[ids], 0.0) + deviations
+        squares = ((y - x @ kernel - bias - bias_deviations) ** 2).sum()
+        ties = strengths[0] * factors[0] * number
+        gammas = [(h / (h + prior))[group].sum() for group in groups]
+        gammas[0] += OUTPUTS * N / (N + ties)
+        noise = squares / (number - sum(gammas) - 4)
+        sizes = [(deviations[group] ** 2).sum() for group in groups]
+        sizes[0] += (bias_deviations**2).sum()
+        strengths = np.array(gammas) * noise / (number * factors * np.array(sizes))
+    return strengths, noise
+
+
+def closed_form(x, y, ids, prior):
+    """Shared kernel, deviations, bias and its deviations that minimise squares + prior."""
+    size = ids.size
+    design = np.zeros((len(x), OUTPUTS, 3 + size + 1 + OUTPUTS))
+    for i, p in np.ndindex(ids.shape):
+        if ids[i, p] >= 0:
+            design[:, p, ids[i, p]] += x[:, i]
+        design[:, p, 3 + i * OUTPUTS + p] = x[:, i]
+    design[:, :, 3 + size] = 1
+    design[:, :, 4 + size :] = np.eye(OUTPUTS)
+    design = design.reshape(-1, design.shape[-1])
+    ridge = np.zeros(design.shape[1])
+    ridge[3 : 3 + size] = prior.ravel()
+    ridge[4 + size :] = prior[ids >= 0][0]
+    gram = design.T @ design + np.diag(ridge)
+    solution = np.linalg.solve(gram, design.T @ y.ravel())
+    deviations = solution[3 : 3 + size].reshape(ids.shape)
+    return solution[:3], deviations, solution[3 + size], solution[4 + size :]
+
+
+@pytest.mark.parametrize(("spread", "scale"), [(0.5, 0.15), (0.1, 0.4)])
+def test_training_ends_at_the_fixed_point_of_an_independent_computation(spread, scale, rng):
+    x, y = examples(rng, spread, scale)
+    adaptive = AdaptiveStrengths(x, y, update_freq=2, probes=32)
+    layer = fitted(x, y, [adaptive], epochs=80)
+    strengths, noise = evidence_updates(x, y, family_ids(), np.array([1e-3, 2e-3]))
+    found = adaptive.history[-1]
+    names = ["model/soft/tie_strength", "model/soft/off_template_strength"]
+    # The curvature is drawn at random.
+    np.testing.assert_allclose([found[name] for name in names], strengths, rtol=0.05)
+    np.testing.assert_allclose(found["noise_variance"], noise, rtol=0.02)
+    np.testing.assert_allclose(found["noise_variance"], NOISE**2, rtol=0.15)
+    assert float(layer.tie_strength) == np.float32(found[names[0]])
+
+
+def test_a_convolution_is_found_to_be_one_and_does_not_collapse_otherwise(rng):
+    x, y = examples(rng, spread=0.0)
+    adaptive = AdaptiveStrengths(x, y, update_freq=2, bounds=(1e-3, 1e4))
+    layer = fitted(x, y, [adaptive], epochs=60)
+    assert float(layer.tie_strength) > 100
+    x, y = examples(rng, spread=0.5)
+    again = AdaptiveStrengths(x, y, update_freq=2, bounds=(1e-3, 1e4))
+    assert float(fitted(x, y, [again], epochs=60).tie_strength) < 20
+
+
+def test_bounds_hold(rng):
+    x, y = examples(rng, spread=0.5, scale=0.3)
+    adaptive = AdaptiveStrengths(x, y, update_freq=1, bounds=(30.0, 40.0))
+    layer = fitted(x, y, [adaptive], epochs=3)
+    for strength in (layer.tie_strength, layer.off_template_strength):
+        assert 30 <= float(strength) <= 40
+
+
+def test_each_family_may_have_its_own_strength(rng):
+    x, _ = examples(rng, spread=0.0)
+    ids = family_ids()
+    # Only the members of the second family differ.
+    kernel = np.where(ids >= 0, np.array([1.0, -0.5, 0.3])[ids], 0.0)
+    kernel += np.where(ids == 1, 0.6 * rng.normal(size=ids.shape), 0.0)
+    y = x[..., 0] @ kernel + NOISE * rng.normal(size=(N, OUTPUTS))
+    y = y.astype("float32")[..., None]
+    adaptive = AdaptiveStrengths(x, y, update_freq=2)
+    layer = fitted(x, y, [adaptive], tie_regularizer=FamilyStrengths(L2(1e-3)))
+    found = adaptive.history[-1]
+    strengths = found["model/soft/tie_family_strengths"]
+    assert strengths[1] < 0.2 * min(strengths[0], strengths[2])
+    assert len(found["model/soft/bias_tie_family_strengths"]) == 1
+    weights = {weight.name: weight for weight in layer.weights}
+    saved = keras.ops.convert_to_numpy(weights["tie_family_strengths"])
+    np.testing.assert_allclose(saved, strengths, rtol=1e-6)
+
+
+def test_an_output_of_another_shape_than_y_is_refused(rng):
+    x, y = examples(rng, 0.1)
+    message = "outputs of shape \\(None, 6, 1\\) and `y` of shape \\(150, 6\\)"
+    with pytest.raises(ValueError, match=message):
+        fitted(x, y, [AdaptiveStrengths(x, y[..., 0], update_freq=1)], epochs=1)
+
+
+def test_curvature_is_that_of_the_jacobian(rng):
+    x = rng.normal(size=(20, SIZE, 1)).astype("float32")
+    layer = SoftConv1D(1, 3, activation="tanh", name="soft")
+    head = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input((SIZE, 1)), layer, keras.layers.Flatten(), head])
+    y = rng.normal(size=(20, 2)).astype("float32")
+    data = Curvature(model, x, y, batch_size=8)
+    probes = 600 if BACKEND == "torch" else 2000
+    squares, number, (curvature,) = data.measure([layer.deviations], probes, rng)
+    weights = keras.ops.convert_to_numpy(head.kernel)
+    hidden = x.reshape(20, SIZE) @ keras.ops.convert_to_numpy(layer.kernel).reshape(
+        SIZE, OUTPUTS
+    )
+    slopes = 1 - np.tanh(hidden) ** 2
+    expected = (x.reshape(20, SIZE) ** 2).T @ (slopes**2 * (weights**2).sum(axis=1))
+    assert number == 40
+    np.testing.assert_allclose(
+        curvature.reshape(SIZE, OUTPUTS), expected, rtol=0.25, atol=1e-3
+    )
+    ratio = curvature.sum() / expected.sum()
+    np.testing.assert_allclose(ratio, 1, rtol=0.03)
+    outputs = np.tanh(hidden) @ weights
+    np.testing.assert_allclose(squares, ((outputs - y) ** 2).sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"y": np.zeros((3, 1))}, "same number of examples.*\\(4, 1\\) and \\(3, 1\\)"),
+        ({"update_freq": 0}, "`update_freq` of AdaptiveStrengths must be a positive"),
+        ({"probes": 1.5}, "`probes`.*Received: probes=1.5"),
+        ({"batch_size": -1}, "`batch_size`.*positive integer"),
+        ({"bounds": (2.0, 1.0)}, "0 < least < greatest. Received: bounds=\\(2.0, 1.0\\)"),
+        ({"bounds": 3.0}, "must be a pair of finite numbers"),
+        ({"layers": 3}, "a name or path of a layer"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    data = {"x": np.zeros((4, 1)), "y": np.zeros((4, 1))}
+    with pytest.raises(ValueError, match=message):
+        AdaptiveStrengths(**data | arguments)
+
+
+@pytest.mark.parametrize(
+    ("regularizers", "loss", "message"),
+    [
+        ({"tie_regularizer": L1(1.0)}, "mse", "`tie_regularizer` of layer 'model/soft'"),
+        ({"off_template_regularizer": L2(0)}, "mse", "finds the strengths of ridges"),
+        ({}, "mae", "must be 'mse'. Received: loss='mae'.*regularization_path"),
+    ],
+)
+def test_what_is_no_gaussian_model_is_refused(regularizers, loss, message, rng):
+    x, y = examples(rng, 0.1)
+    layer = SoftConv1D(1, 3, name="soft", **regularizers)
+    model = keras.Sequential([keras.Input((SIZE, 1)), layer], name="model")
+    model.compile("sgd", loss)
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, y, verbose=0, callbacks=[AdaptiveStrengths(x, y)])

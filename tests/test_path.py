@@ -1,0 +1,157 @@
+"""The regularization path: order, warm starts, choice and errors."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from soft_models import numpy_weights
+
+from keras_softconv import RegularizationPath, SoftConv1D, regularization_path
+from keras_softconv.diagnostics import structure_numbers
+
+L2 = keras.regularizers.L2
+STRENGTHS = [0.01, 1.0, 100.0]
+
+
+def make_model(rate=0.05, loss="mse"):
+    layer = SoftConv1D(
+        1, 3, tie_regularizer=L2(0.1), off_template_regularizer=L2(0.1), name="soft"
+    )
+    model = keras.Sequential([keras.Input((6, 1)), layer], name="model")
+    model.compile(keras.optimizers.Adam(rate), loss)
+    return model
+
+
+@pytest.fixture
+def data(rng):
+    """Noisy convolutions with a problem child, to train and to validate on."""
+    kernel = sum(np.eye(6, 4, -tap) * (1 + tap) for tap in range(3))
+    kernel[:, 1] *= -1
+    x = rng.normal(size=(60, 6, 1)).astype("float32")
+    y = x[..., 0] @ kernel + rng.normal(size=(60, 4))
+    y = y.astype("float32")[..., None]
+    return (x[:40], y[:40]), (x[40:], y[40:])
+
+
+def trained_path(data, strengths=STRENGTHS, **arguments):
+    arguments = {"epochs": 15, "batch_size": 40, "verbose": False, **arguments}
+    return regularization_path(make_model, data[0], strengths, data[1], **arguments)
+
+
+def test_points_are_plain_true_and_in_order_from_strong_to_weak(data):
+    path = trained_path(data, keep_weights=True)
+    assert json.loads(json.dumps(path.points)) == path.points
+    assert [point["tie_strength"] for point in path.points] == STRENGTHS[::-1]
+    assert [point["off_template_strength"] for point in path.points] == STRENGTHS[::-1]
+    model, (x, y) = make_model(), data[1]
+    for index, point in enumerate(path.points):
+        path.restore(model, index)
+        errors = (model.predict(x, verbose=0) - y).astype("float64") ** 2
+        errors = errors.mean(axis=(1, 2))
+        np.testing.assert_allclose(point["validation_loss"], errors.mean(), rtol=1e-5)
+        error = errors.std(ddof=1) / np.sqrt(len(errors))
+        np.testing.assert_allclose(point["standard_error"], error, rtol=1e-5)
+        assert float(model.layers[0].tie_strength) == np.float32(point["tie_strength"])
+        for name, number in structure_numbers(model.layers[0]).items():
+            found = point["structure"]["model/soft"][name]
+            np.testing.assert_allclose(found, keras.ops.convert_to_numpy(number), rtol=1e-5)
+    shares = [
+        point["structure"]["model/soft"]["convolution_share"] for point in path.points
+    ]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_each_point_begins_where_the_last_one_ended_with_a_fresh_optimizer(data):
+    path = trained_path(data, keep_weights=True)
+    model = make_model()
+    model.set_weights(path.weights[0])
+    for strength in ("tie_strength", "off_template_strength"):
+        getattr(model.layers[0], strength).assign(STRENGTHS[1])
+    model.fit(*data[0], epochs=15, batch_size=40, verbose=0)
+    found = make_model()
+    path.restore(found, 1)
+    for name, weight in numpy_weights(model.layers[0]).items():
+        expected = numpy_weights(found.layers[0])[name]
+        np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pairs_and_datasets(data):
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return tuple(part[20 * index :][:20] for part in data[0])
+
+    path = regularization_path(
+        make_model, Batches(), [(1, 2.0), (3, 2)], data[1], epochs=1, verbose=False
+    )
+    assert [point["tie_strength"] for point in path.points] == [3, 1]
+    assert [point["off_template_strength"] for point in path.points] == [2, 2]
+
+
+def test_choice_of_the_best_and_of_the_strongest_within_one_standard_error():
+    losses, errors = [5.0, 1.4, 1.1, 1.0, 2.0], [0.1, 0.1, 0.1, 0.15, 0.1]
+    points = [
+        {"validation_loss": loss, "standard_error": error}
+        for loss, error in zip(losses, errors, strict=True)
+    ]
+    path = RegularizationPath(points)
+    assert (path.best, path.one_standard_error) == (3, 2)
+    with pytest.raises(ValueError, match="keep_weights=True"):
+        path.restore(make_model(), 0)
+
+
+def test_progress_is_shown_if_wanted(data, capsys):
+    trained_path(data, strengths=[1.0, 2.0], epochs=1, verbose=True)
+    assert "2/2" in capsys.readouterr().out
+    trained_path(data, strengths=[1.0], epochs=1)
+    assert capsys.readouterr().out == ""
+
+
+def test_plot(data):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    path = trained_path(data, epochs=1)
+    axes = path.plot()
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlabel() == "tie strength"
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["best", "one standard error", "validation"]
+    pairs = trained_path(data, strengths=[(1, 0), (1, 2)], epochs=1).plot()
+    assert pairs.get_xlabel() == "off-template strength"
+    assert pairs.get_xscale() == "symlog"
+    matplotlib.pyplot.close("all")
+
+
+@pytest.mark.parametrize(
+    ("strengths", "message"),
+    [
+        ([], "must be a sequence of finite numbers"),
+        ([1.0, -1.0], r"0 or more.*Received: strengths=\[1.0, -1.0\]"),
+        ([float("nan")], "finite"),
+        ([(1, 2, 3)], "pairs"),
+        (3.0, "Received: strengths=3.0"),
+    ],
+)
+def test_bad_strengths(strengths, message, data):
+    with pytest.raises(ValueError, match=message):
+        trained_path(data, strengths=strengths)
+
+
+def test_bad_models_and_data(data):
+    def path_of(model):
+        return regularization_path(lambda: model, data[0], [1.0], data[1])
+
+    with pytest.raises(ValueError, match="must return a compiled Keras model"):
+        path_of(keras.Sequential([keras.Input((6, 1)), SoftConv1D(1, 3)]))
+    dense = keras.Sequential([keras.Input((6, 1)), keras.layers.Dense(1)])
+    dense.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"SoftConv layers.*'.*' with none"):
+        path_of(dense)
+    with pytest.raises(ValueError, match=r"the loss of one output\. Received: loss=None"):
+        path_of(make_model(loss=None))
+    message = "`validation_data` must be a pair of arrays.*Received: ndarray"
+    with pytest.raises(ValueError, match=message):
+        regularization_path(make_model, data[0], [1.0], data[1][0])
