@@ -4,6 +4,7 @@ import argparse
 import datetime
 import os
 import platform
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,24 @@ def circumstances(laboratory: Laboratory) -> str:
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     versions = ", ".join(f"{name} {number}" for name, number in laboratory.versions.items())
     return f"*{date}; {_processor()}, {os.cpu_count()} cores; {system}; {versions}.*"
+
+
+def replace_between_markers(document: str, name: str, text: str) -> str:
+    """The document with `text` between the markers of `name`."""
+    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+    if document.count(begin) != 1 or document.count(end) != 1:
+        raise ValueError(
+            f"The document must have the lines '{begin}' and '{end}' once each. "
+            "Add them where the table is to stand."
+        )
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    return pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", document)
+
+
+def write(path: Path, name: str, text: str) -> None:
+    """Put one section's tables into the document."""
+    document = path.read_text(encoding="utf-8")
+    path.write_text(replace_between_markers(document, name, text), encoding="utf-8")
 
 
 def _processor() -> str:

@@ -7,7 +7,6 @@ or with `--print`, nothing is written.
 """
 
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ import roofline
 import scaling
 import steps
 from laboratory import Laboratory
-from reports import circumstances, command_line, section
+from reports import circumstances, command_line, section, write
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 SCRIPTS = {
@@ -31,18 +30,6 @@ SCRIPTS = {
     "scaling": scaling,
     "roofline": roofline,
 }
-
-
-def replace_between_markers(document: str, name: str, text: str) -> str:
-    """The document with `text` between the markers of `name`."""
-    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
-    if document.count(begin) != 1 or document.count(end) != 1:
-        raise ValueError(
-            f"The document must have the lines '{begin}' and '{end}' once each. "
-            "Add them where the table is to stand."
-        )
-    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
-    return pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", document)
 
 
 def run(name: str, script: ModuleType, keras2: Path, quick: bool) -> tuple[Any, str, str]:
@@ -86,12 +73,6 @@ def _warn_if_busy() -> None:
             "measured, torch on several cores the most.",
             file=sys.stderr,
         )
-
-
-def write(path: Path, name: str, text: str) -> None:
-    """Put one section's tables into the document."""
-    document = path.read_text(encoding="utf-8")
-    path.write_text(replace_between_markers(document, name, text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -70,16 +70,18 @@ class RegularizationPath:
             np.array([point[name] for point in self.points])
             for name in ("validation_loss", "standard_error")
         )
-        axes.errorbar(strengths, losses, errors, fmt="o-", capsize=3, label="validation")
+        lines = [axes.errorbar(strengths, losses, errors, fmt="o-", capsize=3)]
+        lines[0].set_label("validation loss, standard error")
         for index, style, name in (
             (self.best, "-", "best"),
-            (self.one_standard_error, "--", "one standard error"),
+            (self.one_standard_error, "--", "within one standard error"),
         ):
-            axes.axvline(strengths[index], color="gray", linestyle=style, label=name)
+            line = axes.axvline(strengths[index], color="gray", linestyle=style, label=name)
+            lines.append(line)
         axes.set(xscale="symlog" if 0 in strengths else "log")
         axes.set(xlabel=label, ylabel="loss")
-        self._plot_structure(axes.twinx(), strengths)
-        axes.legend(loc="upper left")
+        lines += self._plot_structure(axes.twinx(), strengths)
+        axes.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
         return axes
 
     def _abscissa(self) -> tuple[np.ndarray, str]:
@@ -90,14 +92,16 @@ class RegularizationPath:
             return np.array(off), "off-template strength"
         return ties, "tie strength"
 
-    def _plot_structure(self, axes: Any, strengths: np.ndarray) -> None:
+    def _plot_structure(self, axes: Any, strengths: np.ndarray) -> list[Any]:
+        lines = []
         for path in self.points[0]["structure"]:
             for name, style in (("convolution_share", ":"), ("off_template_mass", "-.")):
                 values = [point["structure"][path][name] for point in self.points]
                 label = f"{path}: {name.replace('_', ' ')}"
-                axes.plot(strengths, values, style, color="C1", label=label)
-        axes.set(ylim=(0, 1), ylabel="share")
-        axes.legend(loc="upper right")
+                color = f"C{1 + len(lines)}"
+                lines += axes.plot(strengths, values, style, color=color, label=label)
+        axes.set(ylim=(-0.02, 1.02), ylabel="share")
+        return lines
 
 
 def regularization_path(
@@ -150,7 +154,12 @@ def regularization_path(
     _check_model(model)
     model.optimizer.build(model.trainable_variables)
     begin = [ops.convert_to_numpy(v).copy() for v in model.optimizer.variables]
-    progress = keras.utils.Progbar(len(pairs), verbose=int(verbose), unit_name="strength")
+    progress = keras.utils.Progbar(
+        len(pairs),
+        verbose=int(verbose),
+        stateful_metrics=["validation_loss"],
+        unit_name="strength",
+    )
     points, weights = [], []
     for number, pair in enumerate(pairs, start=1):
         for layer in soft_layers(model).values():

@@ -282,17 +282,17 @@ def test_those_whose_process_died_are_not_said_to_have_failed_themselves(
 
 
 def test_every_table_has_its_place_in_the_document(scripts):
-    run_all = scripts("run_all")
+    run_all, reports = scripts("run_all"), scripts("reports")
     document = run_all.DOCUMENT.read_text(encoding="utf-8")
     for name in (*run_all.SCRIPTS, "claims"):
-        changed = run_all.replace_between_markers(document, name, f"| {name} |")
+        changed = reports.replace_between_markers(document, name, f"| {name} |")
         assert f"| {name} |" in changed
     with pytest.raises(ValueError, match="once each"):
-        run_all.replace_between_markers(document, "no such table", "")
+        reports.replace_between_markers(document, "no such table", "")
 
 
 def test_the_prose_around_a_table_stays(scripts):
-    replace = scripts("run_all").replace_between_markers
+    replace = scripts("reports").replace_between_markers
     document = "Before.\n<!-- begin: x -->\nold \\1\n<!-- end: x -->\nAfter."
     once = replace(document, "x", "new \\1")
     assert once == "Before.\n<!-- begin: x -->\n\nnew \\1\n\n<!-- end: x -->\nAfter."

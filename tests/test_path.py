@@ -118,7 +118,11 @@ def test_plot(data):
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == "tie strength"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["best", "one standard error", "validation"]
+    assert labels[1:3] == ["best", "within one standard error"]
+    assert labels[3:] == [
+        "model/soft: convolution share",
+        "model/soft: off template mass",
+    ]
     pairs = trained_path(data, strengths=[(1, 0), (1, 2)], epochs=1).plot()
     assert pairs.get_xlabel() == "off-template strength"
     assert pairs.get_xscale() == "symlog"

@@ -101,7 +101,9 @@ class GaussianMixture(StructuredRegularizer):
         log_variances: Tensor,
     ) -> Tensor:
         check_families(weights, self)
-        distance = ops.expand_dims(weights, -1) - means  # [..., families, components]
+        # With few axes: TensorFlow selects along 8 at most, and a volume's kernel has 8.
+        rows = ops.reshape(weights, (-1, weights.shape[-1], 1))
+        distance = rows - means  # [rows, families, components]
         variances = self.minimum_variance + ops.exp(log_variances)
         exponents = (
             ops.log_softmax(logits, axis=-1)
@@ -110,7 +112,9 @@ class GaussianMixture(StructuredRegularizer):
         )
         densities = ops.logsumexp(exponents, axis=-1) - log(2 * pi) / 2
         mask = layout.mask(weights)
-        return -self.factor * ops.sum(densities if mask is None else densities * mask)
+        if mask is not None:
+            densities = densities * ops.reshape(mask, (-1, weights.shape[-1]))
+        return -self.factor * ops.sum(densities)
 
     def get_config(self) -> dict[str, Any]:
         return {
