@@ -56,14 +56,17 @@ class _Proximal:
         if shrinkage is None:
             super().update_step(gradient, variable, learning_rate)
             return
-        before = ops.copy(_in_float32(variable))
+        before = ops.copy(_in_float32(variable)) if shrinkage.restricts_steps else None
         super().update_step(gradient, variable, learning_rate)
+        after = _in_float32(variable)
         steps = self._steps(index, ops.cast(learning_rate, "float32"))
-        lawful = shrinkage.lawful_steps(ops.broadcast_to(steps, ops.shape(before)))
-        # No step at all where a schedule has let the rate go to 0.
-        ratio = ops.where(steps > 0, lawful / ops.where(steps > 0, steps, 1.0), 1.0)
-        after = before + (_in_float32(variable) - before) * ratio
-        shrunk = shrinkage.step(after, lawful)
+        steps = ops.broadcast_to(steps, ops.shape(after))
+        if shrinkage.restricts_steps:
+            lawful = shrinkage.lawful_steps(steps)
+            # No step at all where a schedule has let the rate go to 0.
+            ratio = ops.where(steps > 0, lawful / ops.where(steps > 0, steps, 1.0), 1.0)
+            after, steps = before + (after - before) * ratio, lawful
+        shrunk = shrinkage.step(after, steps)
         self.assign(variable, ops.cast(shrunk, variable.dtype))
 
     def _steps(self, index: int, learning_rate: Tensor) -> Tensor:
@@ -98,7 +101,8 @@ class ProximalAdam(_Proximal, keras.optimizers.Adam):
 
     Gradients are clipped without those penalties. The loss has to contain the layers'
     losses, as that of `fit` does and in a custom loop `sum(model.losses)` does. On JAX a
-    custom step has to compute loss and update in one function, or neither compiled.
+    custom step has to compute loss and update in one compiled function, or both outside
+    of any; else JAX raises an `UnexpectedTracerError`.
 
     Example:
         >>> import keras

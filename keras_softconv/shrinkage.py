@@ -27,6 +27,12 @@ class Shrinkage:
     def is_needed(self) -> bool:
         return any(penalty.kinks is not None for penalty, _ in self._parts)
 
+    @property
+    def restricts_steps(self) -> bool:
+        """Whether `step` takes only what `lawful_steps` returns."""
+        kinks = [penalty.kinks for penalty, _ in self._parts]
+        return any(one is not None and one.restricts_steps for one in kinks)
+
     def gradient(self, deviations: Tensor) -> Tensor:
         """The gradient of the penalties with kinks, strengths included."""
 
@@ -80,12 +86,17 @@ class KernelShrinkage(Shrinkage):
 
     def _on_parts(self, function: Callable, otherwise: Callable, *stored: Tensor) -> Tensor:
         sharing = self._weight_sharing
-        results = [
-            otherwise(*map(part_of, stored))
-            if part[0].kinks is None
-            else function(*part, *map(part_of, stored))
-            for part, part_of in zip(
-                self._parts, (sharing.template, sharing.off_template), strict=True
-            )
-        ]
-        return sharing.with_template(results[1], results[0])
+        ties, off_template = self._parts
+
+        def result(part: tuple[Penalty, Reading], weights: list[Tensor]) -> Tensor:
+            has_kinks = part[0].kinks is not None
+            return function(*part, *weights) if has_kinks else otherwise(*weights)
+
+        kinks = off_template[0].kinks
+        # What is done to each weight alone need not be spared those on the template: they
+        # are overwritten, and a copy of all weights is saved.
+        is_whole = kinks is None or kinks.is_elementwise
+        weights = stored if is_whole else map(sharing.off_template, stored)
+        of_others = result(off_template, list(weights))
+        of_ties = result(ties, list(map(sharing.template, stored)))
+        return sharing.with_template(of_others, of_ties)

@@ -67,6 +67,10 @@ class StructuredRegularizer(keras.Regularizer):
 
     # What ProximalAdam and ProximalSGD leave to `proximal_step`, because it is not smooth.
     has_kinks = False
+    # Whether each weight is penalised on its own.
+    is_elementwise = False
+    # Whether `proximal_step` takes the steps that `lawful_steps` returns and no others.
+    restricts_steps = False
 
     def __call__(self, weights: Tensor) -> Tensor:
         weights = ops.convert_to_tensor(weights, "float32")

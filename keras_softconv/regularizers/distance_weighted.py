@@ -45,7 +45,8 @@ class DistanceWeighted(StructuredRegularizer):
         self.regularizer = inner_regularizer(regularizer, self)
         self.power = check_factor("power", power, self)
         self._structured = as_structured(self.regularizer)
-        self.has_kinks = self._structured is not None and self._structured.has_kinks
+        for name in ("has_kinks", "is_elementwise", "restricts_steps"):
+            setattr(self, name, getattr(self._structured, name, False))
 
     def penalty(self, weights: Tensor, layout: Layout) -> Tensor:
         scaled = weights * self._scale(layout)

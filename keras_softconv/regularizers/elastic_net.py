@@ -45,6 +45,8 @@ class ElasticNet(StructuredRegularizer):
     The step of size t is the soft threshold `sign(x) * (|x| - t * l1)_+ / (1 + 2 t l2)`.
     """
 
+    is_elementwise = True
+
     def __init__(self, l1: float, l2: float) -> None:
         self.l1, self.l2 = l1, l2
         self.has_kinks = l1 > 0

@@ -50,6 +50,7 @@ class PairwiseL1(StructuredRegularizer):
     """
 
     has_kinks = True
+    restricts_steps = True
 
     def __init__(self, factor: float = 0.01) -> None:
         self.factor = check_factor("factor", factor, self)
