@@ -9,7 +9,7 @@ BACKENDS = $(VENV)/installed-backends
 KERAS2 = $(VENV)/keras2/installed
 FULL_LOGS := logs/full-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: help test test-jax test-torch lint demo demo-quick demo-full bench bench-quick clean
+.PHONY: help test test-jax test-torch lint demo demo-quick demo-full bench bench-quick evidence clean
 
 help:  ## Show this text.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -60,6 +60,12 @@ bench: $(BACKENDS) $(KERAS2)  ## Measure time and memory, rewrite docs/performan
 
 bench-quick: $(BACKENDS) $(KERAS2)  ## Try the same on tiny layers and write nothing.
 	$(RUN) benchmarks/run_all.py --quick
+
+evidence: $(INSTALLED)  ## Train for the tables and pictures of docs/penalties.md: an hour.
+	$(RUN) benchmarks/departures.py --write
+	$(RUN) benchmarks/strengths.py --write
+	$(RUN) examples/plot_penalties.py --output docs/penalties.png
+	$(RUN) examples/regularization_path.py --output docs/path.png
 
 clean:  ## Remove the environment and everything made by the other targets.
 	rm -rf $(VENV) build dist logs *.egg-info .pytest_cache .ruff_cache .hypothesis

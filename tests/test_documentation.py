@@ -10,29 +10,53 @@ import numpy as np
 import pytest
 
 import keras_softconv
-from keras_softconv import callbacks, conversion, diagnostics, layers
+from keras_softconv import (
+    callbacks,
+    conversion,
+    diagnostics,
+    layers,
+    optimizers,
+    path,
+    regularizers,
+)
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SOFT_CONVS = [layers.SoftConv1D, layers.SoftConv2D, layers.SoftConv3D]
 CONVERSIONS = [getattr(conversion, name) for name in conversion.__all__]
+REGULARIZERS = [
+    thing
+    for name in regularizers.__all__
+    if inspect.isclass(thing := getattr(regularizers, name)) and "Structured" not in name
+]
 PUBLIC = [
     layers.SoftConv2D,
-    callbacks.StructureMonitor,
+    *(getattr(callbacks, name) for name in callbacks.__all__),
     diagnostics.structure_numbers,
+    path.RegularizationPath,
+    path.regularization_path,
+    *REGULARIZERS,
     *CONVERSIONS,
+]
+EXAMPLES = [
+    *SOFT_CONVS,
+    *CONVERSIONS,
+    optimizers.ProximalAdam,
+    regularizers.proximal_step,
 ]
 
 
-def test_python_of_the_readme_runs_in_order_and_prints_what_it_says(
-    tmp_path, monkeypatch, capsys
+@pytest.mark.parametrize("page", ["README.md", "docs/penalties.md"])
+def test_python_of_a_page_runs_in_order_and_prints_what_it_says(
+    page, tmp_path, monkeypatch, capsys
 ):
+    text = (ROOT / page).read_text()
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert blocks
     namespace = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
+        exec(compile(block, page, "exec"), namespace)
         printed = capsys.readouterr().out
         for expected in re.findall(r"^# prints (.*)$", block, re.MULTILINE):
             assert expected in printed
@@ -51,7 +75,7 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("thing", SOFT_CONVS + CONVERSIONS, ids=lambda t: t.__name__)
+@pytest.mark.parametrize("thing", EXAMPLES, ids=lambda thing: thing.__name__)
 def test_docstring_examples(thing):
     tests = doctest.DocTestFinder().find(thing)
     examples = [test for test in tests if test.examples]
@@ -66,4 +90,5 @@ def test_every_argument_is_documented(thing):
     documented = inspect.getdoc(thing)
     for name, parameter in inspect.signature(thing).parameters.items():
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-            assert re.search(rf"^ +{name}:", documented, re.MULTILINE), name
+            entry = rf"^ +(\w+, )*{name}(, \w+)*:"
+            assert re.search(entry, documented, re.MULTILINE), name

@@ -62,7 +62,8 @@ def proximal_step(regularizer: Callable, weights: Any, step: Any) -> Tensor:
         >>> import keras
         >>> from keras_softconv.regularizers import proximal_step
         >>> lasso = keras.regularizers.L1(0.5)
-        >>> proximal_step(lasso, [[1.0, -0.25]], 1.0).numpy().tolist()
+        >>> shrunk = proximal_step(lasso, [[1.0, -0.25]], 1.0)
+        >>> keras.ops.convert_to_numpy(shrunk).tolist()
         [[0.5, 0.0]]
     """
     structured = as_structured(regularizer)
