@@ -1,6 +1,9 @@
 """One seed for all tests, and how long the random ones go on."""
 
+import importlib
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests compile for longer than they compute.
@@ -16,8 +19,11 @@ from hypothesis import HealthCheck, settings
 # of their own: they run with the tests on TensorFlow.
 INDEPENDENT = (
     "architecture", "arguments", "backends", "benchmarks", "distribution",
+    "learning_benchmarks",
     "documentation", "examples", "memory", "scaling_out",
 )  # fmt: skip
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
 if BACKEND != "tensorflow":
     collect_ignore = [f"test_{name}.py" for name in INDEPENDENT]
 
@@ -37,6 +43,14 @@ def rng():
     keras.utils.set_random_seed(0)
     yield np.random.default_rng(0)
     keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """Imports a module of the benchmarks by name, as they import each other."""
+    sys.path.insert(0, str(BENCHMARKS))
+    yield importlib.import_module
+    sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.fixture

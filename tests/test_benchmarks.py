@@ -1,25 +1,14 @@
 """The benchmarks run and print what they should; how long anything takes is not tested."""
 
-import importlib
 import re
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NO_KERAS2 = Path("no-such-environment")
 NUMBER = re.compile(r"\d+\.?\d*")
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """Imports a module of the benchmarks by name, as they import each other."""
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module
-    sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.fixture(scope="module")
