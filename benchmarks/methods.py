@@ -102,7 +102,7 @@ def penalties(rounds: int) -> list[Contender]:
     """Template only (`halo=0`), so that the ties alone are compared."""
     kinds = {
         "L2": (L2(1.0), powers(0, 2.5)),
-        "L1": (L1(1.0), powers(0, 2)),
+        "L1": (L1(1.0), powers(-0.5, 2)),
         "GroupLasso, family": (GroupLasso(1.0), powers(0, 2)),
         "GroupLasso, position": (GroupLasso(1.0, per="position"), powers(0, 2)),
         "Huber": (Huber(1.0, delta=0.1), powers(0.5, 2.5)),

@@ -177,6 +177,7 @@ def test_curvature_is_that_of_the_jacobian(rng):
     ("arguments", "message"),
     [
         ({"y": np.zeros((3, 1))}, "same number of examples.*\\(4, 1\\) and \\(3, 1\\)"),
+        ({"x": iter([])}, "needs `x` as an array.*Received: list_iterator"),
         ({"update_freq": 0}, "`update_freq` of AdaptiveStrengths must be a positive"),
         ({"probes": 1.5}, "`probes`.*Received: probes=1.5"),
         ({"batch_size": -1}, "`batch_size`.*positive integer"),

@@ -110,7 +110,7 @@ class AdaptiveStrengths(keras.callbacks.Callback):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.x, self.y = (np.asarray(ops.convert_to_numpy(data)) for data in (x, y))
+        self.x, self.y = _as_array("x", x), _as_array("y", y)
         counts = {"update_freq": update_freq, "probes": probes, "batch_size": batch_size}
         for name, count in counts.items():
             if not is_integer(count) or count < 1:
@@ -178,6 +178,16 @@ class AdaptiveStrengths(keras.callbacks.Callback):
         for name, one in groups.items():
             one.update(gammas[name], noise / number, self.bounds)
         return {"noise_variance": float(noise), **{n: _plain(g) for n, g in groups.items()}}
+
+
+def _as_array(name: str, data: Any) -> np.ndarray:
+    if not isinstance(data, list) and not hasattr(data, "shape"):
+        raise ValueError(
+            f"AdaptiveStrengths needs `{name}` as an array, to go through it again and "
+            f"again. Received: {type(data).__name__}. Give arrays of the training data, or "
+            "of a part of it."
+        )
+    return np.asarray(ops.convert_to_numpy(data))
 
 
 def _check_ridges(path: str, layer: BaseSoftConv) -> None:
