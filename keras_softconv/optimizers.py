@@ -11,6 +11,7 @@ with t the step size of each weight. A fixed point of this is a minimum of the r
 the penalty, whatever t is.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -29,26 +30,60 @@ class _Proximal:
     penalties with kinks are taken out again before anything is done with them.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Of the step that is being made; in a namespace, where Keras does not track it.
+        self._step = SimpleNamespace(indices=[], clipped={})
+
     def apply(self, grads: list, trainable_variables: list | None = None) -> None:
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
-        variables = trainable_variables or getattr(self, "_trainable_variables", [])
-        grads = list(grads)
-        for index, (gradient, variable) in enumerate(zip(grads, variables, strict=False)):
-            shrinkage = _shrinkage_of(variable)
-            if gradient is not None and shrinkage is not None:
-                grads[index] = gradient - self._of_penalties(shrinkage, variable)
-        super().apply(grads, trainable_variables)
+            with keras.name_scope(self.name, caller=self):
+                self.build(trainable_variables)
+            self._check_variables_are_known(trainable_variables)
+        elif not self.built or len(grads) != len(self._trainable_variables):
+            super().apply(grads)  # which says what is wrong
+        variables = trainable_variables or self._trainable_variables
+        indices = [self._get_variable_index(variable) for variable in variables]
+        pairs = [(i, g) for i, g in zip(indices, grads, strict=True) if g is not None]
+        self._step.indices = [index for index, _ in pairs]
+        of_data = {index: self._of_data(index, gradient) for index, gradient in pairs}
+        super().apply([of_data.get(index) for index in indices], trainable_variables)
 
-    def _of_penalties(self, shrinkage: Shrinkage, variable: keras.Variable) -> Tensor:
-        """Their gradient, as it stands in that of the loss."""
-        gradient = shrinkage.gradient(_in_float32(variable))
-        # Under TensorFlow's strategies each replica has its share of the loss.
-        strategy = getattr(self, "_distribution_strategy", None)
-        gradient = gradient / getattr(strategy, "num_replicas_in_sync", 1)
+    def _of_data(self, index: int, gradient: Tensor) -> Tensor:
+        """The gradient without that of penalties with kinks."""
+        variable = self._trainable_variables[index]
+        shrinkage = _shrinkage_of(variable)
+        if shrinkage is None:
+            return gradient
+        of_penalties = shrinkage.gradient(_in_float32(variable)) / self._replicas
         if self.loss_scale_factor is not None:
-            gradient = gradient * self.loss_scale_factor
-        return ops.cast(gradient, variable.dtype)
+            of_penalties = of_penalties * self.loss_scale_factor
+        return gradient - ops.cast(of_penalties, gradient.dtype)
+
+    @property
+    def _replicas(self) -> int:
+        """Of TensorFlow's strategies, each of which has its share of the loss."""
+        strategy = getattr(self, "_distribution_strategy", None)
+        return getattr(strategy, "num_replicas_in_sync", 1)
+
+    def _clip_gradients(self, grads: list) -> list:
+        clipped = super()._clip_gradients(grads)
+        self._step.clipped = {}
+        if clipped is grads:
+            return grads
+        if self._replicas > 1:
+            raise ValueError(
+                f"{type(self).__name__} cannot clip gradients under a strategy with "
+                f"several replicas. Received: {self._replicas} replicas. Leave out "
+                "`clipnorm`, `clipvalue` and `global_clipnorm`."
+            )
+        for index, before, after in zip(self._step.indices, grads, clipped, strict=True):
+            if _shrinkage_of(self._trainable_variables[index]) is not None:
+                is_zero = ops.equal(before, 0)
+                ratio = after / ops.where(is_zero, 1, before)
+                self._step.clipped[index] = ops.where(is_zero, 1, ratio)
+        return clipped
 
     def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
         index = self._get_variable_index(variable)
@@ -61,6 +96,9 @@ class _Proximal:
         after = _in_float32(variable)
         steps = self._steps(index, ops.cast(learning_rate, "float32"))
         steps = ops.broadcast_to(steps, ops.shape(after))
+        if index in self._step.clipped:
+            # As short as that of the gradient, or the penalty would be too strong.
+            steps = steps * ops.cast(self._step.clipped[index], "float32")
         if shrinkage.restricts_steps:
             lawful = shrinkage.lawful_steps(steps)
             # No step at all where a schedule has let the rate go to 0.
@@ -93,13 +131,15 @@ class ProximalAdam(_Proximal, keras.optimizers.Adam):
     Those are taken out of the gradient and applied by their proximal step in Adam's own
     metric, with a step size for each weight,
 
-        t = rate * sqrt(1 - beta_2^k) / (1 - beta_1^k) / (sqrt(v) + epsilon)
+        t = rate * sqrt(1 - beta_2^k) / (sqrt(v) + epsilon)       (at step k)
 
     so that the optimum is that of the loss, which is reported with the penalties in it
     (`PairwiseL1` needs one step size in a family: the smallest). Smooth penalties are left
     to their gradients, so that without kinks it is Adam.
 
-    Gradients are clipped without those penalties. The loss has to contain the layers'
+    Gradients are clipped without those penalties, whose steps are then shortened as much.
+    Steps are made in float32. With `use_ema` the averages are what they are: small, not
+    zero. The loss has to contain the layers'
     losses, as that of `fit` does and in a custom loop `sum(model.losses)` does. On JAX a
     custom step has to compute loss and update in one compiled function, or both outside
     of any; else JAX raises an `UnexpectedTracerError`.
@@ -123,8 +163,7 @@ class ProximalAdam(_Proximal, keras.optimizers.Adam):
         step = ops.cast(self.iterations + 1, "float32")
         second = self._velocity_hats if self.amsgrad else self._velocities
         scale = ops.sqrt(ops.cast(second[index], "float32")) + self.epsilon
-        correction = ops.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
-        return learning_rate * correction / scale
+        return learning_rate * ops.sqrt(1 - self.beta_2**step) / scale
 
 
 @keras.saving.register_keras_serializable(package="keras_softconv")
@@ -132,25 +171,39 @@ class ProximalSGD(_Proximal, keras.optimizers.SGD):
     """SGD with exact zeros and ties.
 
     Keras's `SGD`, with the same arguments, and what `ProximalAdam` says of proximal steps.
-    The step size is the same for all weights,
+    The step size is the same for all weights, and as long as the momentum has grown,
 
-        t = rate * (1 - momentum^k) / (1 - momentum)
+        t <- momentum * t + rate
 
-    because by step k momentum moves a weight so far under a lasting gradient of 1.
+    which is how far it moves a weight under a lasting gradient of 1, whatever the rate was
+    before (with `nesterov` momentum and rate once more).
     """
 
+    def build(self, variables: list) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self._reaches = [
+            None
+            if _shrinkage_of(variable) is None
+            else self.add_variable((), dtype="float32", name=f"reach_{index}")
+            for index, variable in enumerate(variables)
+        ]
+
     def _steps(self, index: int, learning_rate: Tensor) -> Tensor:
-        if not self.momentum:
-            return learning_rate
-        step = ops.cast(self.iterations + 1, "float32")
-        return learning_rate * (1 - self.momentum**step) / (1 - self.momentum)
+        reach = self._reaches[index]
+        self.assign(reach, self.momentum * ops.convert_to_tensor(reach) + learning_rate)
+        if not self.nesterov:
+            return ops.convert_to_tensor(reach)
+        return self.momentum * ops.convert_to_tensor(reach) + learning_rate
 
 
 def freeze_structure(model: keras.Model) -> None:
     """Keep the zeros and ties of a model's SoftConv layers; retrain the rest freely.
 
     `layer.freeze_structure()` of each, and what is compiled is compiled anew: `fit` may
-    simply go on.
+    simply go on. (With `use_ema` compile the model again, or the averages of before would
+    come back.)
 
     Args:
         model: a model with built SoftConv layers.
@@ -158,11 +211,12 @@ def freeze_structure(model: keras.Model) -> None:
     Raises:
         ValueError: for a model without SoftConv layers, or with unbuilt ones.
     """
-    layers = soft_layers(model)
+    layers = soft_layers(model) if isinstance(model, keras.Model) else {}
     if not layers:
         raise ValueError(
-            f"freeze_structure found no SoftConv layer in '{model.name}'. Expected a model "
-            "with one at least. Give the model that was trained with a SoftConv layer."
+            "freeze_structure expects a model with SoftConv layers. Received: "
+            f"{model!r}. Give the model that was trained, or call "
+            "`layer.freeze_structure()` of a layer."
         )
     for layer in layers.values():
         layer.freeze_structure()

@@ -22,7 +22,8 @@ class RegularizationPath:
         points: a dict of plain numbers for each pair of strengths: `tie_strength`,
             `off_template_strength`, `loss` (training, with penalties), `validation_loss`
             (without), `standard_error` of that over the validation examples, and
-            `structure`, by layer path what `structure_numbers` says.
+            `structure`, by layer path what `structure_numbers` says. NaN where training
+            diverged; the next point then began where the last good one ended.
         weights: the model's weights at each point, as `get_weights` gives them; empty if
             they were not kept.
     """
@@ -33,7 +34,13 @@ class RegularizationPath:
     @property
     def best(self) -> int:
         """Index of the point with the least validation loss."""
-        return int(np.argmin([point["validation_loss"] for point in self.points]))
+        losses = np.array([point["validation_loss"] for point in self.points])
+        if not np.isfinite(losses).any():
+            raise ValueError(
+                "Training diverged at every point of the path: no validation loss is "
+                "finite. Lower the learning rate, or the strengths."
+            )
+        return int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
 
     @property
     def one_standard_error(self) -> int:
@@ -149,6 +156,7 @@ def regularization_path(
     ```
     """
     pairs = _standardize_strengths(strengths)
+    _check_data(data)
     x, y = _standardize_validation_data(validation_data)
     model = make_model()
     _check_model(model)
@@ -160,8 +168,9 @@ def regularization_path(
         stateful_metrics=["validation_loss"],
         unit_name="strength",
     )
-    points, weights = [], []
+    points, weights, good = [], [], model.get_weights()
     for number, pair in enumerate(pairs, start=1):
+        model.set_weights(good)
         for layer in soft_layers(model).values():
             layer.tie_strength.assign(pair[0])
             layer.off_template_strength.assign(pair[1])
@@ -169,6 +178,8 @@ def regularization_path(
             variable.assign(value)
         loss = _fit(model, data, fit_arguments)
         points.append(_point(model, pair, loss, x, y))
+        if isfinite(points[-1]["validation_loss"]):
+            good = model.get_weights()
         if keep_weights:
             weights.append(model.get_weights())
         progress.update(number, [("validation_loss", points[-1]["validation_loss"])])
@@ -207,10 +218,28 @@ def _losses(model: keras.Model, x: Any, y: Any) -> np.ndarray:
     """The loss of every example, without penalties."""
     loss = keras.losses.get(model.loss)
     per_example = loss.call if isinstance(loss, keras.Loss) else loss
-    outputs = model.predict(x, verbose=0)
-    losses = per_example(ops.convert_to_tensor(y), ops.convert_to_tensor(outputs))
-    losses = ops.convert_to_numpy(losses).astype("float64")
+    outputs = ops.convert_to_tensor(model.predict(x, verbose=0))
+    y = ops.convert_to_tensor(y)
+    if len(y.shape) == len(outputs.shape) - 1 and outputs.shape[-1] == 1:
+        y = ops.expand_dims(y, -1)  # as `fit` does
+    if len(y.shape) == len(outputs.shape):
+        y = ops.cast(y, outputs.dtype)  # not the classes of sparse losses
+    losses = ops.convert_to_numpy(per_example(y, outputs)).astype("float64")
+    if losses.shape[:1] != (len(outputs),):
+        raise ValueError(
+            "`regularization_path` needs a loss for each example, for its standard errors. "
+            f"Received: loss={model.loss!r}, which returns shape {losses.shape} for "
+            f"{len(outputs)} examples. Let it take the mean over the last axis only."
+        )
     return losses.reshape(len(outputs), -1).mean(axis=1)
+
+
+def _check_data(data: Any) -> None:
+    if isinstance(data, (tuple, list)) and len(data) != 2:
+        raise ValueError(
+            "`data` must be a pair of arrays `(x, y)` or a dataset. Received: a "
+            f"{type(data).__name__} of {len(data)}. For sample weights give a dataset."
+        )
 
 
 def _check_model(model: Any) -> None:

@@ -154,9 +154,10 @@ def test_curvature_is_that_of_the_jacobian(rng):
     head = keras.layers.Dense(2)
     model = keras.Sequential([keras.Input((SIZE, 1)), layer, keras.layers.Flatten(), head])
     y = rng.normal(size=(20, 2)).astype("float32")
-    data = Curvature(model, x, y, batch_size=8)
+    data = Curvature(model, [layer.deviations], x, y, batch_size=8)
     probes = 600 if BACKEND == "torch" else 2000
-    squares, number, (curvature,) = data.measure([layer.deviations], probes, rng)
+    squares, number, curvatures = data.measure(probes, rng)
+    (curvature,) = curvatures.values()
     weights = keras.ops.convert_to_numpy(head.kernel)
     hidden = x.reshape(20, SIZE) @ keras.ops.convert_to_numpy(layer.kernel).reshape(
         SIZE, OUTPUTS
@@ -197,6 +198,11 @@ def test_bad_arguments(arguments, message):
     [
         ({"tie_regularizer": L1(1.0)}, "mse", "`tie_regularizer` of layer 'model/soft'"),
         ({"off_template_regularizer": L2(0)}, "mse", "finds the strengths of ridges"),
+        (
+            {},
+            keras.losses.MeanSquaredError(reduction="sum"),
+            "mean of the squared errors.*reduction='sum'",
+        ),
         ({}, "mae", "must be 'mse'. Received: loss='mae'.*regularization_path"),
     ],
 )
@@ -206,4 +212,39 @@ def test_what_is_no_gaussian_model_is_refused(regularizers, loss, message, rng):
     model = keras.Sequential([keras.Input((SIZE, 1)), layer], name="model")
     model.compile("sgd", loss)
     with pytest.raises(ValueError, match=message):
+        model.fit(x, y, verbose=0, callbacks=[AdaptiveStrengths(x, y)])
+
+
+def test_frozen_layers_and_deviations_at_zero_are_left_alone(rng):
+    x, y = examples(rng, 0.5)
+    frozen = SoftConv1D(1, 3, padding="same", name="frozen")
+    kept = SoftConv1D(1, 3, padding="same", name="kept")
+    soft = SoftConv1D(1, 3, name="soft")
+    model = keras.Sequential([keras.Input((SIZE, 1)), frozen, kept, soft], name="model")
+    frozen.trainable = False
+    kept.freeze_structure()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    adaptive = AdaptiveStrengths(x, y, update_freq=1)
+    model.fit(x, y, verbose=0, callbacks=[adaptive])
+    found = adaptive.history[0]
+    names = {name for name in found if "/" in name}
+    assert names == {"model/soft/tie_strength", "model/soft/off_template_strength"}
+    assert float(frozen.tie_strength) == 1
+    assert float(kept.tie_strength) == 0
+    assert float(soft.tie_strength) == 1  # the rate is 0, and deviations begin there
+
+
+def test_unpenalised_deviations_count_as_free_weights(rng):
+    x, y = examples(rng, 0.5)
+    adaptive = AdaptiveStrengths(x, y, update_freq=20, probes=32)
+    fitted(x, y, [adaptive], off_template_regularizer=None)
+    # Dense and nearly free: the residuals alone would give a quarter less.
+    np.testing.assert_allclose(adaptive.history[-1]["noise_variance"], 0.25, rtol=0.12)
+
+
+def test_loss_weights_are_refused(rng):
+    x, y = examples(rng, 0.1)
+    model = keras.Sequential([keras.Input((SIZE, 1)), SoftConv1D(1, 3)])
+    model.compile("sgd", "mse", loss_weights=[2.0])
+    with pytest.raises(ValueError, match=r"without weights.*loss_weights=\[2.0\]"):
         model.fit(x, y, verbose=0, callbacks=[AdaptiveStrengths(x, y)])

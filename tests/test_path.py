@@ -144,6 +144,51 @@ def test_bad_strengths(strengths, message, data):
         trained_path(data, strengths=strengths)
 
 
+def test_a_point_that_diverges_does_not_spoil_the_next(data):
+    def make_steep():
+        model = make_model()
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        return model
+
+    strengths, options = [1e4, 1.0, 0.1], {"epochs": 40, "verbose": False}
+    path = regularization_path(make_steep, data[0], strengths, data[1], **options)
+    assert not np.isfinite(path.points[0]["validation_loss"])
+    assert np.isfinite(path.points[1]["validation_loss"])
+    assert path.best > 0
+    assert path.one_standard_error > 0
+    hopeless = regularization_path(make_steep, data[0], [1e4], data[1], **options)
+    with pytest.raises(ValueError, match="diverged at every point"):
+        _ = hopeless.best
+
+
+def test_losses_of_each_example_are_those_of_fit(rng):
+    x = rng.normal(size=(30, 6, 1)).astype("float32")
+    classes = rng.integers(2, size=30)
+
+    def make_classifier(loss, units, activation):
+        layers = [SoftConv1D(1, 3), keras.layers.Flatten()]
+        head = keras.layers.Dense(units, activation=activation)
+        model = keras.Sequential([keras.Input((6, 1)), *layers, head])
+        model.compile(keras.optimizers.SGD(0.0), loss, metrics=["accuracy"])
+        return model
+
+    for loss, units, activation in (
+        ("binary_crossentropy", 1, "sigmoid"),
+        (keras.losses.SparseCategoricalCrossentropy(), 2, "softmax"),
+        (lambda y, p: keras.ops.mean((y - p) ** 2, -1), 1, None),
+    ):
+        model = make_classifier(loss, units, activation)
+        path = regularization_path(
+            lambda model=model: model, (x, classes), [0.0], (x, classes), verbose=False
+        )
+        expected = model.evaluate(x, classes, verbose=0, return_dict=True)["loss"]
+        found = path.points[0]["validation_loss"]
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    scalar = make_classifier(lambda y, p: keras.ops.mean(p), 1, None)
+    with pytest.raises(ValueError, match=r"a loss for each example.*over the last axis"):
+        regularization_path(lambda: scalar, (x, classes), [0.0], (x, classes), verbose=0)
+
+
 def test_bad_models_and_data(data):
     def path_of(model):
         return regularization_path(lambda: model, data[0], [1.0], data[1])
@@ -156,6 +201,8 @@ def test_bad_models_and_data(data):
         path_of(dense)
     with pytest.raises(ValueError, match=r"the loss of one output\. Received: loss=None"):
         path_of(make_model(loss=None))
+    with pytest.raises(ValueError, match=r"a tuple of 3\. For sample weights"):
+        regularization_path(make_model, (*data[0], None), [1.0], data[1])
     message = "`validation_data` must be a pair of arrays.*Received: ndarray"
     with pytest.raises(ValueError, match=message):
         regularization_path(make_model, data[0], [1.0], data[1][0])

@@ -110,6 +110,7 @@ def test_the_loss_follows_the_strength_without_retracing(images):
         ({}, "needs a schedule for `tie_strength`"),
         ({"tie_strength": 3.0}, "a function of the epoch or step.*For a constant"),
         ({"tie_strength": abs, "update_freq": 3}, "'epoch' or 'batch'. Received: .*3"),
+        ({"tie_strength": abs, "layers": []}, "a name or path of a layer"),
         ({"tie_strength": abs, "layers": [1]}, "a name or path of a layer"),
     ],
 )

@@ -45,7 +45,10 @@ class _Groups:
 
     def update(self, gammas: np.ndarray, noise: float, bounds: tuple) -> None:
         squares = self.factor * (self.deviations**2).sum(axis=0)
-        strengths = np.clip(gammas * noise / np.maximum(squares, 1e-30), *bounds)
+        # Deviations that are all zero, as at the beginning, say nothing.
+        is_known = squares > 0
+        found = gammas * noise / np.where(is_known, squares, 1)
+        strengths = np.where(is_known, np.clip(found, *bounds), self.values)
         self.strengths.assign(strengths.reshape(tuple(self.strengths.shape)))
 
 
@@ -68,8 +71,9 @@ class AdaptiveStrengths(keras.callbacks.Callback):
     its biases, and its off-template weights; with `FamilyStrengths(L2(...))` as
     `tie_regularizer` each family.
 
-    Limits. The loss has to be the mean squared error, and penalties ridges: noise and
-    deviations are taken for Gaussian. Curvature between weights is neglected, as are
+    Limits. The loss has to be the mean squared error without sample weights, and penalties
+    ridges: noise and deviations are taken for Gaussian. Layers that are frozen, or whose
+    structure is, are left alone. Curvature between weights is neglected, as are
     weights outside SoftConv layers when the noise is estimated, so that a model which can
     fit its training data entirely makes the noise too small and the strengths too weak.
     Weights should have settled between updates: tens of steps apart, and at a rate that
@@ -125,13 +129,14 @@ class AdaptiveStrengths(keras.callbacks.Callback):
         self.bounds = tuple(bounds)
         self.history: list[dict[str, float]] = []
         self._rng = np.random.default_rng(seed)
+        self._data = None
 
     def _check_data(self) -> None:
         if not self.x.ndim or self.x.shape[:1] != self.y.shape[:1] or not len(self.x):
             raise ValueError(
                 "AdaptiveStrengths needs `x` and `y` with the same number of examples. "
                 f"Received: shapes {self.x.shape} and {self.y.shape}. Give the arrays that "
-                "`fit` is given."
+                "`fit` is given, of one input and one output."
             )
 
     def _check_bounds(self, bounds: Any) -> None:
@@ -151,8 +156,31 @@ class AdaptiveStrengths(keras.callbacks.Callback):
                 f"Received: loss={loss!r}. For other losses compare strengths by "
                 "`keras_softconv.regularization_path`."
             )
-        for path, layer in chosen_layers(self.model, self.layers, self).items():
+        reduction = getattr(loss, "reduction", "sum_over_batch_size")
+        if reduction not in ("sum_over_batch_size", "mean") or self._loss_weights():
+            raise ValueError(
+                "AdaptiveStrengths needs the mean of the squared errors, without weights. "
+                f"Received: reduction={reduction!r} and loss_weights="
+                f"{self._loss_weights()!r}. Compile the model with loss='mse' alone."
+            )
+        layers = self._layers()
+        for path, layer in layers.items():
             _check_ridges(path, layer)
+        variables = [v for layer in layers.values() for v in _deviations(layer)]
+        self._data = Curvature(self.model, variables, self.x, self.y, self.batch_size)
+
+    def _loss_weights(self) -> Any:
+        compile_config = self.model.get_compile_config() or {}
+        return compile_config.get("loss_weights")
+
+    def _layers(self) -> dict[str, BaseSoftConv]:
+        """Those that are trained with penalties."""
+        layers = chosen_layers(self.model, self.layers, self)
+        return {
+            path: layer
+            for path, layer in layers.items()
+            if layer.trainable and layer.deviation_mask is None
+        }
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if (epoch + 1) % self.update_freq == 0:
@@ -160,19 +188,15 @@ class AdaptiveStrengths(keras.callbacks.Callback):
 
     def _update(self) -> dict[str, Any]:
         """New strengths, and the noise that they were found with."""
-        layers = chosen_layers(self.model, self.layers, self)
-        variables = [v for layer in layers.values() for v in _deviations(layer)]
-        data = Curvature(self.model, self.x, self.y, self.batch_size)
-        squares, number, curvatures = data.measure(variables, self.probes, self._rng)
-        of_variable = {id(v): c for v, c in zip(variables, curvatures, strict=True)}
+        layers = self._layers()
+        squares, number, of_variable = self._data.measure(self.probes, self._rng)
         groups = {
             f"{path}/{one.strengths.name}": one
             for path, layer in layers.items()
             for one in _groups(layer, of_variable)
         }
         gammas = {name: one.gammas(number) for name, one in groups.items()}
-        free = sum(_size(layer.shared_kernel) for layer in layers.values())
-        free += sum(_size(one.shared_bias) for one in layers.values() if one.use_bias)
+        free = sum(map(_free_weights, layers.values()))
         determined = sum(gamma.sum() for gamma in gammas.values()) + free
         noise = squares / max(number - determined, 1.0)
         for name, one in groups.items():
@@ -261,8 +285,18 @@ def _pair(
     return [ops.convert_to_numpy(part).astype("float64") for part in parts]
 
 
-def _size(variable: keras.Variable) -> int:
-    return prod(variable.shape)
+def _free_weights(layer: BaseSoftConv) -> int:
+    """How many weights of a layer have no penalty."""
+    geometry = layer.weight_sharing.geometry
+    free = geometry.families
+    outputs = prod(geometry.output_grid) * geometry.filters
+    if layer.use_bias:
+        free += geometry.filters
+    if layer.tie_regularizer is None:
+        free += geometry.template_size + (outputs if layer.use_bias else 0)
+    if layer.off_template_regularizer is None:
+        free += geometry.size - geometry.template_size
+    return free
 
 
 def _plain(groups: _Groups) -> float | list[float]:

@@ -23,7 +23,7 @@ def chosen_layers(
     layers = soft_layers(model)
     known = f"SoftConv layers of model '{model.name}': {list(layers) or 'none'}."
     chosen = {}
-    for wanted in names or layers:
+    for wanted in layers if names is None else names:
         found = {p: one for p, one in layers.items() if wanted in (p, one.name)}
         if not found:
             raise ValueError(
@@ -50,7 +50,8 @@ def standardize_layers(layers: str | list[str] | None) -> tuple[str, ...] | None
     names = (layers,) if isinstance(layers, str) else layers
     if names is None:
         return None
-    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
+    are_names = isinstance(names, (list, tuple)) and all(isinstance(n, str) for n in names)
+    if not are_names or not names:
         raise ValueError(
             "`layers` must be a name or path of a layer, a list of them, or None for all "
             f"SoftConv layers. Received: layers={layers!r}. Give names such as 'soft'."

@@ -21,36 +21,45 @@ class Curvature:
 
     Args:
         model: with one output.
+        variables: trainable weights of the model.
         x, y: examples, arrays with as many rows.
         batch_size: of how many at a time.
     """
 
-    def __init__(self, model: keras.Model, x: Any, y: Any, batch_size: int) -> None:
-        self._model, self._x, self._y, self._batch_size = model, x, y, batch_size
+    def __init__(
+        self,
+        model: keras.Model,
+        variables: list[keras.Variable],
+        x: Any,
+        y: Any,
+        batch_size: int,
+    ) -> None:
+        self._model, self._variables = model, variables
+        self._x, self._y, self._batch_size = x, y, batch_size
+        self._check_shape()
+        self._outputs_and_gradients = _outputs_and_gradients(model, variables)
 
     def measure(
-        self, variables: list[keras.Variable], probes: int, rng: np.random.Generator
-    ) -> tuple[float, int, list[np.ndarray]]:
-        """The sum of squared residuals, their number, and the curvature of each variable.
+        self, probes: int, rng: np.random.Generator
+    ) -> tuple[float, int, dict[int, np.ndarray]]:
+        """The sum of squared residuals, their number, curvatures by `id(variable)`.
 
         Args:
-            variables: trainable weights of the model.
             probes: how many draws of the signs are averaged.
             rng: draws them.
         """
-        self._check_shape()
-        outputs_and_gradients = _outputs_and_gradients(self._model, variables)
         squares, number = 0.0, 0
-        curvatures = [np.zeros(v.shape) for v in variables]
+        curvatures = [np.zeros(v.shape) for v in self._variables]
         for x, y in self._batches():
             for _ in range(probes):
                 signs = rng.choice(np.float32([-1, 1]), size=y.shape)
-                outputs, gradients = outputs_and_gradients(x, signs)
+                outputs, gradients = self._outputs_and_gradients(x, signs)
                 for sum_, gradient in zip(curvatures, gradients, strict=True):
                     sum_ += ops.convert_to_numpy(gradient).astype("float64") ** 2 / probes
             residuals = ops.convert_to_numpy(outputs).astype("float64") - y
             squares, number = squares + (residuals**2).sum(), number + y.size
-        return float(squares), number, curvatures
+        by_id = {id(v): c for v, c in zip(self._variables, curvatures, strict=True)}
+        return float(squares), number, by_id
 
     def _check_shape(self) -> None:
         expected = getattr(self._model, "output_shape", None)
@@ -58,9 +67,10 @@ class Curvature:
         if is_pair and tuple(expected[1:]) == self._y.shape[1:]:
             return
         raise ValueError(
-            "AdaptiveStrengths needs a model with one output, of the shape of `y`. "
-            f"Received: outputs of shape {expected} and `y` of shape {self._y.shape}. "
-            "Reshape `y`, or compare strengths by `keras_softconv.regularization_path`."
+            "AdaptiveStrengths needs a Sequential or functional model with one output, of "
+            f"the shape of `y`. Received: outputs of shape {expected} and `y` of shape "
+            f"{self._y.shape}. Reshape `y`, or compare strengths by "
+            "`keras_softconv.regularization_path`."
         )
 
     def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -71,10 +81,8 @@ class Curvature:
 
 def _outputs_and_gradients(model: keras.Model, variables: list) -> Callable:
     """A function of inputs and signs: outputs, gradients of `sum(signs * outputs)`."""
-    backend = keras.backend.backend()
-    return {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}[backend](
-        model, variables
-    )
+    of_backend = {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}
+    return of_backend[keras.backend.backend()](model, variables)
 
 
 def _signed_sum(model: keras.Model, x: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ class KeptWeights(keras.constraints.Constraint):
         self.mask = Reading(mask)
 
     def __call__(self, weights: Tensor) -> Tensor:
+        weights = ops.convert_to_tensor(weights)  # the optimizer gives the variable
         is_free = ops.cast(self.mask.last(), "bool")
         return ops.where(is_free, weights, ops.zeros_like(weights))
 
@@ -38,11 +39,12 @@ class KeepsZeros:
         """Keep zeros and ties as they are, and retrain the rest without shrinkage.
 
         Deviations that are exactly zero now stay so, whatever the optimizer: off the
-        template weights that are not there, on it ties to the shared kernel. The strengths
+        template weights that are not there, on it ties to the shared kernel. (Shades that
+        `PairwiseL1` has made equal at another value are not held together.) The strengths
         are set to 0. Which weights are kept is saved with the layer, in
         `deviation_mask` and `bias_deviation_mask`, 1 where a deviation is free. Compile the
-        model again before it is trained on; `keras_softconv.freeze_structure(model)` sees
-        to that.
+        model again before it is trained on, as after loading such weights into a model
+        that was trained; `keras_softconv.freeze_structure(model)` sees to that.
         """
         self._check_built("freeze_structure()")
         self._add_masks()
@@ -94,8 +96,12 @@ class KeepsZeros:
             self._add_masks()
 
     def load_own_variables(self, store: Any) -> None:
-        if len(store.keys()) > len(
-            self._trainable_variables + self._non_trainable_variables
-        ):
-            self._add_masks()  # weights of a frozen layer
+        own = len(self._trainable_variables + self._non_trainable_variables)
+        is_unfrozen = self.built and self.deviation_mask is None
+        has_more = len(store.keys()) == own + 1 + int(self.use_bias)
+        if is_unfrozen and has_more:
+            # The masks of a layer whose structure was frozen come last.
+            shape = store[str(own)].shape
+            if tuple(shape) == tuple(self.deviations.shape):
+                self._add_masks()
         super().load_own_variables(store)

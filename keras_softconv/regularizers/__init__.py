@@ -56,7 +56,8 @@ def proximal_step(regularizer: Callable, weights: Any, step: Any) -> Tensor:
         float32 tensor of the weights' shape.
 
     Raises:
-        ValueError: for a regularizer whose proximal step is not known.
+        ValueError: for a regularizer whose proximal step is not known, and steps that are
+            not positive.
 
     Example:
         >>> import keras
@@ -76,6 +77,14 @@ def proximal_step(regularizer: Callable, weights: Any, step: Any) -> Tensor:
             f"The proximal step of {regularizer!r} is not known. Expected L1, L2 or L1L2 "
             "of Keras, GroupLasso, Huber, PairwiseL1 or StudentT."
         )
+    step = ops.convert_to_tensor(step, "float32")
+    is_positive = bool(ops.all(step > 0))
+    if not is_positive or (structured.restricts_steps and len(step.shape)):
+        number = "number" if structured.restricts_steps else "number, or several"
+        raise ValueError(
+            f"`step` must be a positive {number}. Received: step={step}. Give a step "
+            "size such as 0.1."
+        )
     weights = ops.convert_to_tensor(weights, "float32")
     layout = Layout(tuple(range(len(weights.shape) - 1)))
-    return structured.proximal_step(weights, ops.convert_to_tensor(step, "float32"), layout)
+    return structured.proximal_step(weights, step, layout)

@@ -72,6 +72,8 @@ class DistanceWeighted(StructuredRegularizer):
                 "receptive field, and received weights that have no such distance. Use "
                 "it as the `off_template_regularizer` of a SoftConv layer."
             )
+        if isinstance(self.regularizer, StructuredRegularizer):
+            self.regularizer.check_layout(layout)
 
     def _scale(self, layout: Layout) -> Tensor:
         self.check_layout(layout)

@@ -52,7 +52,11 @@ class ElasticNet(StructuredRegularizer):
         self.has_kinks = l1 > 0
 
     def penalty(self, weights: Tensor, layout: Layout) -> Tensor:
-        return ops.sum(self.l1 * absolute(weights) + self.l2 * ops.square(weights))
+        return ops.sum(self.terms(weights))
+
+    def terms(self, weights: Tensor) -> Tensor:
+        """What each weight adds."""
+        return self.l1 * absolute(weights) + self.l2 * ops.square(weights)
 
     def gradient(self, weights: Tensor, layout: Layout) -> Tensor:
         return self.l1 * ops.sign(weights) + 2 * self.l2 * weights
@@ -60,9 +64,6 @@ class ElasticNet(StructuredRegularizer):
     def proximal_step(self, weights: Tensor, step: Tensor, layout: Layout) -> Tensor:
         taken = ops.maximum(ops.minimum(weights, self.l1 * step), -self.l1 * step)
         return (weights - taken) / (1 + 2 * self.l2 * step)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"l1": self.l1, "l2": self.l2}
 
 
 def as_structured(regularizer: Callable | None) -> StructuredRegularizer | None:

@@ -9,7 +9,6 @@ from keras_softconv.regularizers.base import (
     Layout,
     State,
     StructuredRegularizer,
-    absolute,
     check_families,
 )
 from keras_softconv.regularizers.elastic_net import ElasticNet, l1_l2_factors
@@ -55,9 +54,7 @@ class FamilyStrengths(StructuredRegularizer):
 
     def penalty(self, weights: Tensor, layout: Layout, family_strengths: Tensor) -> Tensor:
         check_families(weights, self)
-        l1, l2 = self.factors
-        terms = l1 * absolute(weights) + l2 * ops.square(weights)
-        return ops.sum(family_strengths * terms)
+        return ops.sum(family_strengths * self._elastic.terms(weights))
 
     def gradient(self, weights: Tensor, layout: Layout, family_strengths: Tensor) -> Tensor:
         return family_strengths * self._elastic.gradient(weights, layout)

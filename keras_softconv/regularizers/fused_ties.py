@@ -30,13 +30,15 @@ class FusedTies(StructuredRegularizer):
 
     Args:
         regularizer: R, anything that `keras.regularizers.get` takes and that adds up one
-            term for each number; called once an axis.
+            term for each number (of this package's `Huber` and `StudentT`); called once
+            an axis.
 
     Input shape:
         `(*output_grid, families)`.
 
     Raises:
-        ValueError: without a regularizer, or for weights with fewer than two axes.
+        ValueError: without a regularizer or with one that does not add up a term for each
+            number, off the template, and for weights with fewer than two axes.
 
     Reference:
         Tibshirani et al., "Sparsity and smoothness via the fused lasso", JRSS B 67, 2005.
@@ -44,6 +46,21 @@ class FusedTies(StructuredRegularizer):
 
     def __init__(self, regularizer: Any = "l2") -> None:
         self.regularizer = inner_regularizer(regularizer, self)
+        is_ours = isinstance(self.regularizer, StructuredRegularizer)
+        if is_ours and not self.regularizer.is_elementwise:
+            raise ValueError(
+                "`regularizer` of FusedTies must add up one term for each difference. "
+                f"Received: regularizer={regularizer!r}. Give one such as "
+                "`keras.regularizers.L2(0.01)`, `Huber()` or `StudentT()`."
+            )
+
+    def check_layout(self, layout: Layout) -> None:
+        if layout.distances is not None:
+            raise ValueError(
+                "FusedTies compares the members of families, and off the template there "
+                "are none. Received: FusedTies as `off_template_regularizer`. Use it as "
+                "the `tie_regularizer` of a SoftConv layer."
+            )
 
     def penalty(self, weights: Tensor, layout: Layout) -> Tensor:
         check_families(weights, self)

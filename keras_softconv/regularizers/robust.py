@@ -44,6 +44,8 @@ class Huber(StructuredRegularizer):
         Statistics 35, 1964.
     """
 
+    is_elementwise = True
+
     def __init__(self, factor: float = 0.01, delta: float = 0.1) -> None:
         self.factor = check_factor("factor", factor, self)
         self.delta = check_positive("delta", delta, self)
@@ -96,6 +98,8 @@ class StudentT(StructuredRegularizer):
         Lange, Little and Taylor, "Robust statistical modeling using the t distribution",
         JASA 84, 1989.
     """
+
+    is_elementwise = True
 
     def __init__(
         self, factor: float = 0.01, scale: float = 0.1, degrees_of_freedom: float = 3.0
