@@ -85,3 +85,17 @@ def test_the_picture_lays_out_each_family_over_the_output(monkeypatch, rng):
     np.testing.assert_array_equal(members[inside], expected[inside])
     assert (expected[~inside] == 0).all()
     assert (~inside).sum() == 4 * (8 + 8 - 1) + 4 * 8
+
+
+def test_plot_penalties_draws_each_of_them_and_their_steps(tmp_path):
+    result = run("plot_penalties.py", "--output", str(tmp_path / "penalties.png"))
+    assert result.returncode == 0, result.stderr
+    picture = imread(tmp_path / "penalties.png")
+    assert picture.shape[0] > 600
+    assert picture.shape[1] > 1000
+    # Two rows of five penalties, each above its step, in the colour of first curves;
+    # three have no step.
+    is_blue = (np.abs(picture[..., :3] - [0, 0x72 / 255, 0xB2 / 255]) < 0.02).all(axis=-1)
+    panels = [np.array_split(rows, 5, axis=1) for rows in np.array_split(is_blue, 4)]
+    is_drawn = [[panel.sum() > 100 for panel in row] for row in panels]
+    assert is_drawn == [[True] * 5, [True] * 5, [True] * 5, [True] * 2 + [False] * 3]

@@ -1,0 +1,178 @@
+"""Zeros that a proximal optimizer has found stay zero in all further training."""
+
+import keras
+import numpy as np
+import pytest
+from backends import BACKEND
+from keras.ops import convert_to_numpy as to_numpy
+from keras.optimizers import SGD, Adam
+from lasso_models import fit, lasso_layer, lasso_model, task_of
+
+from keras_softconv import SoftConv1D
+from keras_softconv.optimizers import ProximalAdam, ProximalSGD
+from keras_softconv.regularizers import GroupLasso
+
+
+@pytest.fixture
+def task(rng):
+    return task_of(rng)
+
+
+def frozen_model(task, rng, **arguments) -> keras.Model:
+    """With zeros and others among the deviations of kernel and biases."""
+    model = lasso_model(rng, **arguments)
+    # Without a graph, which TensorFlow would make for these few steps only.
+    fit(model, task, ProximalAdam(0.1), run_eagerly=BACKEND == "tensorflow")
+    model.layers[0].freeze_structure()
+    return model
+
+
+def deviations_of(model) -> dict[str, np.ndarray]:
+    weights = model.layers[0].trainable_weights
+    return {w.name: to_numpy(w) for w in weights if "deviations" in w.name}
+
+
+def assert_only_zeros_stayed(model, before):
+    """They may not move, and the others may not stay."""
+    for name, after in deviations_of(model).items():
+        np.testing.assert_array_equal(after == 0, before[name] == 0, err_msg=name)
+        is_free = before[name] != 0
+        assert (after[is_free] != before[name][is_free]).all()
+    every = np.concatenate([weights.ravel() for weights in before.values()])
+    assert 0 < np.mean(every == 0) < 0.95
+
+
+OPTIMIZERS = {
+    "adam": lambda: Adam(0.01, weight_decay=0.1),
+    "momentum": lambda: SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "accumulation": lambda: Adam(0.01, gradient_accumulation_steps=2),
+    "proximal adam": lambda: ProximalAdam(0.01, amsgrad=True),
+    "proximal sgd": lambda: ProximalSGD(0.1, momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_zeros_stay_and_others_move(name, task, rng):
+    model = frozen_model(task, rng)
+    before = deviations_of(model)
+    fit(model, task, OPTIMIZERS[name]())
+    assert_only_zeros_stayed(model, before)
+    assert len(before) == 2
+
+
+WAYS = {
+    "halo": {"halo": 1},
+    "groups": {"tie_regularizer": GroupLasso(0.03)},
+    "registered": {"penalty_registration": "regularizer", "halo": 0},
+    "mixed_float16": {"dtype": "mixed_float16"},
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_with_other_layers(name, task, rng):
+    model = frozen_model(task, rng, **WAYS[name])
+    layer = model.layers[0]
+    before = deviations_of(model)
+    void = to_numpy(layer.deviations) == 0
+    fit(model, task, Adam(0.05), jit_compile=BACKEND != "torch")
+    assert_only_zeros_stayed(model, before)
+    assert (to_numpy(layer.deviation_mask) == ~void).all()
+
+
+def test_the_penalties_are_gone(task, rng):
+    model = frozen_model(task, rng)
+    layer = model.layers[0]
+    assert float(to_numpy(layer.tie_strength)) == 0
+    assert float(to_numpy(layer.off_template_strength)) == 0
+    for penalty in layer.penalties().values():
+        assert float(to_numpy(penalty)) == 0
+    x, y = task
+    history = fit(model, (x[:4], y[:4]), Adam(0.0), epochs=1)
+    np.testing.assert_allclose(history["loss"], history["mse"], rtol=1e-6)
+
+
+def test_freezing_changes_nothing_but_the_strengths(task, rng):
+    model = lasso_model(rng)
+    fit(model, task, ProximalAdam(0.1))
+    layer = model.layers[0]
+    before = {weight.name: to_numpy(weight) for weight in layer.weights}
+    outputs = to_numpy(model(task[0]))
+    layer.freeze_structure()
+    after = {weight.name: to_numpy(weight) for weight in layer.weights}
+    masks = {"deviation_mask", "bias_deviation_mask"}
+    assert after.keys() - before.keys() == masks
+    assert {weight.name for weight in layer.non_trainable_weights} >= masks
+    for name in before.keys() - {"tie_strength", "off_template_strength"}:
+        np.testing.assert_array_equal(after[name], before[name])
+    for name in ("deviation", "bias_deviation"):
+        mask = after[f"{name}_mask"]
+        assert mask.dtype == "uint8"
+        np.testing.assert_array_equal(mask, before[f"{name}s"] != 0)
+    np.testing.assert_array_equal(to_numpy(model(task[0])), outputs)
+
+
+def test_what_is_frozen_later_comes_on_top(task, rng):
+    model = frozen_model(task, rng, use_bias=False)
+    layer = model.layers[0]
+    weights = to_numpy(layer.deviations)
+    layer.deviations.assign(np.where(np.abs(weights) < 0.1, 0, weights))
+    count = len(layer.weights)
+    layer.freeze_structure()
+    assert len(layer.weights) == count
+    before = deviations_of(model)
+    assert (before["deviations"] == 0).sum() > (weights == 0).sum()
+    fit(model, task, Adam(0.01))
+    assert_only_zeros_stayed(model, before)
+    assert layer.bias_deviation_mask is None
+
+
+@pytest.mark.parametrize("halo", [None, 1])
+def test_a_loaded_model_keeps_them_too(halo, task, rng, tmp_path):
+    model = frozen_model(task, rng, halo=halo)
+    before = deviations_of(model)
+    fit(model, task, Adam(0.01))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for each in (model, loaded):
+        fit(each, task)
+        assert_only_zeros_stayed(each, before)
+    for ours, theirs in zip(loaded.weights, model.weights, strict=True):
+        ours, theirs = to_numpy(ours), to_numpy(theirs)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("is_frozen_before", [False, True], ids=["new", "frozen"])
+def test_weights_bring_their_masks(is_frozen_before, task, rng, tmp_path):
+    model = frozen_model(task, rng, halo=1)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = lasso_model(np.random.default_rng(1), halo=1)
+    if is_frozen_before:  # with no zeros at all
+        other.layers[0].freeze_structure()
+    other.load_weights(tmp_path / "model.weights.h5")
+    before = deviations_of(model)
+    for name, weights in deviations_of(other).items():
+        np.testing.assert_array_equal(weights, before[name])
+    fit(other, task, Adam(0.01))
+    assert_only_zeros_stayed(other, before)
+
+
+def test_a_frozen_layer_can_be_in_several_places(task, rng):
+    x, y = task
+    layer = lasso_layer(rng)
+    layer.deviations.assign(np.where(rng.random(layer.deviations.shape) < 0.5, 0, 0.1))
+    layer.bias_deviations.assign([[0, 0.1], [0, 0.1], [0.1, 0]])
+    layer.freeze_structure()
+    first, second = keras.Input((5, 2)), keras.Input((5, 2))
+    outputs = keras.layers.Add()([layer(first), layer(second)])
+    model = keras.Model([first, second], outputs)
+    before = {w.name: to_numpy(w) for w in (layer.deviations, layer.bias_deviations)}
+    fit(model, ([x, x], y), Adam(0.01))
+    for name, weights in before.items():
+        after = to_numpy(getattr(layer, name))
+        np.testing.assert_array_equal(after == 0, weights == 0)
+
+
+def test_without_weights_there_is_nothing_to_freeze():
+    layer = SoftConv1D(2, 3, name="soft")
+    with pytest.raises(ValueError, match=r"You must build the layer .*freeze_structure"):
+        layer.freeze_structure()
