@@ -1,6 +1,7 @@
 """The examples run, offline and without a screen, and show what they claim."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,17 @@ def test_plot_penalties_draws_each_of_them_and_their_steps(tmp_path):
     panels = [np.array_split(rows, 5, axis=1) for rows in np.array_split(is_blue, 4)]
     is_drawn = [[panel.sum() > 100 for panel in row] for row in panels]
     assert is_drawn == [[True] * 5, [True] * 5, [True] * 5, [True] * 2 + [False] * 3]
+
+
+def test_regularization_path_finds_strengths_and_draws_the_path(tmp_path):
+    output = tmp_path / "path.png"
+    result = run("regularization_path.py", "--quick", "--output", str(output))
+    assert result.returncode == 0, result.stderr
+    found = re.findall(
+        r"^(best|one standard error|learned ridges): .*", result.stdout, re.M
+    )
+    assert found == ["best", "one standard error", "learned ridges"]
+    errors = re.findall(r"test error ([0-9.]+) %", result.stdout)
+    assert len(errors) == 3
+    assert all(0 < float(error) < 100 for error in errors)
+    assert imread(output).shape[0] > 500

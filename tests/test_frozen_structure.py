@@ -8,7 +8,7 @@ from keras.ops import convert_to_numpy as to_numpy
 from keras.optimizers import SGD, Adam
 from lasso_models import fit, lasso_layer, lasso_model, task_of
 
-from keras_softconv import SoftConv1D
+from keras_softconv import SoftConv1D, freeze_structure
 from keras_softconv.optimizers import ProximalAdam, ProximalSGD
 from keras_softconv.regularizers import GroupLasso
 
@@ -176,3 +176,19 @@ def test_without_weights_there_is_nothing_to_freeze():
     layer = SoftConv1D(2, 3, name="soft")
     with pytest.raises(ValueError, match=r"You must build the layer .*freeze_structure"):
         layer.freeze_structure()
+
+
+def test_a_whole_model_is_frozen_and_fit_goes_on(task, rng):
+    model = lasso_model(rng)
+    fit(model, task, ProximalAdam(0.1))
+    freeze_structure(model)
+    before = deviations_of(model)
+    fit(model, task)  # compiled before
+    assert_only_zeros_stayed(model, before)
+    assert float(model.layers[0].tie_strength) == 0
+
+
+@pytest.mark.parametrize("nothing", [None, keras.Sequential([keras.layers.Dense(1)])])
+def test_a_model_without_soft_layers_has_no_structure(nothing):
+    with pytest.raises(ValueError, match="expects a model with SoftConv layers"):
+        freeze_structure(nothing)
