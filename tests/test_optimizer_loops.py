@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from backends import BACKEND, tensorflow_only
+from backends import BACKEND, not_on, tensorflow_only
 from keras.ops import convert_to_numpy as to_numpy
 from keras.optimizers.schedules import ExponentialDecay
 from lasso_models import (
@@ -34,15 +34,17 @@ def batches_of(task):
     return [(x, y) for x, y in zip(*(np.split(part, 2) for part in task), strict=True)]
 
 
-def loop_in_tensorflow(model, optimizer, task):
+def loop_in_tensorflow(model, optimizer, task, order=1):
     import tensorflow as tf
+
+    optimizer.build(model.trainable_variables)
 
     @tf.function
     def step(x, y):
         with tf.GradientTape() as tape:
             error = tf.reduce_mean(tf.square(model(x, training=True) - y))
             loss = error + sum(model.losses)
-        variables = model.trainable_variables
+        variables = model.trainable_variables[::order]
         gradients = tape.gradient(loss, variables)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
@@ -83,15 +85,16 @@ def loop_in_jax(model, optimizer, task):
             variable.assign(value)
 
 
-def loop_in_torch(model, optimizer, task):
+def loop_in_torch(model, optimizer, task, order=1):
     import torch
 
+    optimizer.build(model.trainable_variables)
     for x, y in batches_of(task):
         model.zero_grad()
         outputs = model(x, training=True)
         error = torch.mean((outputs - torch.tensor(y)) ** 2)
         (error + sum(model.losses)).backward()
-        variables = model.trainable_variables
+        variables = model.trainable_variables[::order]
         with torch.no_grad():
             optimizer.apply([variable.value.grad for variable in variables], variables)
 
@@ -107,6 +110,15 @@ def test_a_custom_loop_equals_numpy(registration, task, rng):
     loop[BACKEND](model, ProximalAdam(0.1), task)
     assert_weights(layer, expected)
     assert (to_numpy(layer.deviations) == 0).any()
+
+
+@not_on("jax", "takes them in the order of `build`")
+def test_variables_in_another_order(task, rng):
+    model = lasso_model(rng)
+    layer = model.layers[0]
+    expected = expected_weights(layer, task, epochs=1, **adam(), clipvalue=0.25)
+    loop[BACKEND](model, ProximalAdam(0.1, clipvalue=0.25), task, order=-1)
+    assert_weights(layer, expected)
 
 
 # Saving.
@@ -206,7 +218,13 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-for storage in ARGUMENTS:
+OPTIMIZERS["clipped"] = lambda: ProximalAdam(clipnorm=1.0)
+ARGUMENTS["clipped"] = ARGUMENTS["dense"]
+try:
+    train("mirrored-clipped", strategy.scope())
+except ValueError as error:
+    print(error)
+for storage in ("dense", "halo"):
     train(f"alone-{storage}", nullcontext())
     train(f"mirrored-{storage}", strategy.scope())
 """
@@ -214,7 +232,8 @@ for storage in ARGUMENTS:
 
 @tensorflow_only
 def test_mirrored_strategy_trains_as_one_device_does(tmp_path):
-    run("-c", MIRRORED, tmp_path, KERAS_BACKEND="tensorflow")
+    printed = run("-c", MIRRORED, tmp_path, KERAS_BACKEND="tensorflow")
+    assert "ProximalAdam cannot clip gradients under a strategy with several" in printed
     for storage in ("dense", "halo"):
         alone, mirrored = (
             np.load(tmp_path / f"{kind}-{storage}.npz") for kind in ("alone", "mirrored")

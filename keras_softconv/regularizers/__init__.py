@@ -6,6 +6,7 @@ Any object that `keras.regularizers.get` takes can serve as one.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from keras_softconv.regularizers.base import Layout, StructuredRegularizer
@@ -77,8 +78,9 @@ def proximal_step(regularizer: Callable, weights: Any, step: Any) -> Tensor:
             f"The proximal step of {regularizer!r} is not known. Expected L1, L2 or L1L2 "
             "of Keras, GroupLasso, Huber, PairwiseL1 or StudentT."
         )
+    # Tensors may be about to be compiled.
+    is_positive = ops.is_tensor(step) or bool(np.all(np.asarray(step) > 0))
     step = ops.convert_to_tensor(step, "float32")
-    is_positive = bool(ops.all(step > 0))
     if not is_positive or (structured.restricts_steps and len(step.shape)):
         number = "number" if structured.restricts_steps else "number, or several"
         raise ValueError(
