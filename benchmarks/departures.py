@@ -7,14 +7,21 @@ takes its strength from a grid of its own, and its stopping time, by the error o
 validation examples; those that are learned take neither.
 """
 
-import argparse
 from pathlib import Path
 
-import keras
 import numpy as np
 from methods import convolution, learned_ties, locally_connected, penalties, powers
 from reports import table, write
-from synthetic import Contender, Draw, Task, mean_and_error
+from synthetic import (
+    Contender,
+    Found,
+    Task,
+    command_line,
+    mean_and_error,
+    risks,
+    search,
+    tuned,
+)
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "penalties.md"
 TASKS = {
@@ -35,58 +42,41 @@ def contenders(rounds: int) -> list[Contender]:
     ]
 
 
-def measure(seeds: int, rounds: int) -> dict[str, dict[str, list[dict]]]:
-    """By task and method, what was found with each seed."""
-    made = contenders(rounds)
-    progress = keras.utils.Progbar(len(TASKS) * seeds * len(made), unit_name="search")
-    found = {name: {one.name: [] for one in made} for name in TASKS}
-    for name, task in TASKS.items():
-        for seed in range(seeds):
-            draw = Draw(task, seed)
-            for one in made:
-                found[name][one.name].append(one.tuned(draw))
-                progress.add(1)
-    return found
-
-
-def render(found: dict[str, dict[str, list[dict]]]) -> str:
+def render(found: Found) -> str:
     """A row for each method; the least risk of each column in bold."""
     rows = []
     for method in next(iter(found.values())):
         row = [method]
         for fits in found.values():
-            risks = {name: [f["risk"] for f in some] for name, some in fits.items()}
-            text = mean_and_error(risks[method])
-            is_best = method == min(risks, key=lambda name: np.mean(risks[name]))
+            of_each = {name: risks(tuned(some)) for name, some in fits.items()}
+            text = mean_and_error(of_each[method])
+            is_best = method == min(of_each, key=lambda name: np.mean(of_each[name]))
             row.append(f"**{text}**" if is_best else text)
         rows.append(row)
     return table(["ties", *found], rows)
 
 
-def edges(found: dict[str, dict[str, list[dict]]], made: list[Contender]) -> list[str]:
+def edges(found: Found, made: list[Contender]) -> list[str]:
     """Where the best strength stood at an end of its grid, more often than not."""
     grids = {one.name: sorted({tie for tie, _ in one.strengths}) for one in made}
     notes = []
     for task, fits in found.items():
         for method, some in fits.items():
             ends = {grids[method][0], grids[method][-1]}
-            at_end = [f["pair"] is not None and f["pair"][0] in ends for f in some]
+            pairs = [fit["pair"] for fit in tuned(some)]
+            at_end = [pair is not None and pair[0] in ends for pair in pairs]
             if len(grids[method]) > 1 and np.mean(at_end) > 0.5:
                 notes.append(f"{task}, {method}")
     return notes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="little training, 2 seeds")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="into docs/penalties.md")
-    options = parser.parse_args()
-    seeds, rounds = (2, 2) if options.quick else (options.seeds, 14)
-    found = measure(seeds, rounds)
+    options = command_line(__doc__)
+    made = contenders(rounds=2 if options.quick else 14)
+    found = search(TASKS, made, options.seeds)
     text = render(found)
-    print(f"\n{text}\n\nBest at an end of the grid: {edges(found, contenders(rounds))}")
-    if options.write and not options.quick:
+    print(f"\n{text}\n\nBest at an end of the grid: {edges(found, made)}")
+    if options.write:
         write(DOCUMENT, "departures", text)
 
 

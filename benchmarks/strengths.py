@@ -8,7 +8,6 @@ strengths with the least mean risk, which nobody can know; `learned` uses the tr
 alone.
 """
 
-import argparse
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +15,17 @@ import keras
 import numpy as np
 from methods import L1, L2, convolution, dense, learned, locally_connected, powers, soft
 from reports import table, write
-from synthetic import Contender, Draw, Task, mean_and_error
+from synthetic import (
+    Contender,
+    Draw,
+    Found,
+    Task,
+    command_line,
+    mean_and_error,
+    risks,
+    search,
+    tuned,
+)
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "penalties.md"
 TASKS = {
@@ -43,38 +52,16 @@ def contenders(rounds: int) -> list[Contender]:
     ]
 
 
-Found = dict[str, dict[str, list[list[dict]]]]
-
-
-def measure(seeds: int, rounds: int) -> Found:
-    """By task and method, for each seed all fits."""
-    made = contenders(rounds)
-    progress = keras.utils.Progbar(len(TASKS) * seeds * len(made), unit_name="search")
-    found = {name: {one.name: [] for one in made} for name in TASKS}
-    for name, task in TASKS.items():
-        for seed in range(seeds):
-            draw = Draw(task, seed)
-            for one in made:
-                found[name][one.name].append(one.fits(draw))
-                progress.add(1)
-    return found
-
-
-def tuned(seeds: list[list[dict]]) -> list[float]:
-    """The risk of each seed at the least validation error."""
-    return [min(fits, key=lambda fit: fit["validation"])["risk"] for fits in seeds]
-
-
 def best_fixed(seeds: list[list[dict]]) -> list[float]:
     """The risk of each seed at the strengths with the least mean risk."""
-    risks = np.array([[fit["risk"] for fit in fits] for fits in seeds])
-    return risks[:, risks.mean(axis=0).argmin()].tolist()
+    of_each = np.array([risks(fits) for fits in seeds])
+    return of_each[:, of_each.mean(axis=0).argmin()].tolist()
 
 
 def render_baselines(found: Found) -> str:
     methods = [name for name in next(iter(found.values())) if name != LEARNED]
     rows = [
-        [task, *(mean_and_error(tuned(fits[method])) for method in methods)]
+        [task, *(mean_and_error(risks(tuned(fits[method]))) for method in methods)]
         for task, fits in found.items()
     ]
     return table(["task", *methods], rows)
@@ -83,9 +70,10 @@ def render_baselines(found: Found) -> str:
 def render_learned(found: Found) -> str:
     rows = []
     for task, fits in found.items():
-        risks = [best_fixed(fits[RIDGE]), tuned(fits[RIDGE]), tuned(fits[LEARNED])]
-        ratio = np.mean(risks[2]) / np.mean(risks[0])
-        rows.append([task, *map(mean_and_error, risks), f"{ratio:.2f}"])
+        found_by = (fits[method] for method in (RIDGE, LEARNED))
+        columns = [best_fixed(fits[RIDGE]), *(risks(tuned(some)) for some in found_by)]
+        ratio = np.mean(columns[2]) / np.mean(columns[0])
+        rows.append([task, *map(mean_and_error, columns), f"{ratio:.2f}"])
     head = ["task", "best fixed", "tuned", "learned", "learned / best fixed"]
     return table(head, rows)
 
@@ -97,11 +85,11 @@ def measure_scaling(seeds: int, rounds: int, sizes: tuple, multiples: list) -> d
     for side, filters, examples in product(*sizes):
         task = Task("dense", 0.3, examples, side, filters)
         one = soft(RIDGE, L2(1.0), [1.0], [1.0], rounds, filters=filters)
-        risks = [
+        of_each = [
             [one.fit(Draw(task, seed), (5 * m, 20 * m))["risk"] for m in multiples]
             for seed in range(seeds)
         ]
-        found[side, filters, examples] = np.mean(risks, axis=0)
+        found[side, filters, examples] = np.mean(of_each, axis=0)
         progress.add(1)
     return found
 
@@ -120,16 +108,12 @@ def render_scaling(found: dict, multiples: list) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="little training, 2 seeds")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="into docs/penalties.md")
-    options = parser.parse_args()
-    seeds, rounds = (2, 2) if options.quick else (options.seeds, 16)
+    options = command_line(__doc__)
+    rounds = 2 if options.quick else 16
     sizes = ((8,), (2,), (50,)) if options.quick else ((8, 12), (2, 8), (50, 150, 500))
     multiples = powers(-0.5, 2)
-    found = measure(seeds, rounds)
-    scaling = measure_scaling(min(seeds, 3), rounds, sizes, multiples)
+    found = search(TASKS, contenders(rounds), options.seeds)
+    scaling = measure_scaling(min(options.seeds, 3), rounds, sizes, multiples)
     texts = {
         "baselines": render_baselines(found),
         "learned": render_learned(found),
@@ -137,7 +121,7 @@ def main() -> None:
     }
     for name, text in texts.items():
         print(f"\n{text}")
-        if options.write and not options.quick:
+        if options.write:
             write(DOCUMENT, name, text)
 
 

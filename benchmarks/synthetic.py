@@ -7,6 +7,7 @@ error of the signal of new images in % of its variance: exactly, from the distan
 kernels, because the inputs are independent and of variance 1.
 """
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -200,9 +201,45 @@ class Contender:
         """A fit with each pair of strengths."""
         return [{"pair": pair, **self.fit(draw, pair)} for pair in self.strengths]
 
-    def tuned(self, draw: Draw) -> dict:
-        """The fit with the least validation error, and its strengths."""
-        return min(self.fits(draw), key=lambda fit: fit["validation"])
+
+# By task and method, for each seed all fits.
+Found = dict[str, dict[str, list[list[dict]]]]
+
+
+def search(tasks: dict[str, Task], made: Sequence[Contender], seeds: int) -> Found:
+    """Every fit of every method, with progress."""
+    progress = keras.utils.Progbar(len(tasks) * seeds * len(made), unit_name="search")
+    found: Found = {name: {one.name: [] for one in made} for name in tasks}
+    for name, task in tasks.items():
+        for seed in range(seeds):
+            draw = Draw(task, seed)
+            for one in made:
+                found[name][one.name].append(one.fits(draw))
+                progress.add(1)
+    return found
+
+
+def tuned(seeds: list[list[dict]]) -> list[dict]:
+    """The fit of each seed with the least validation error."""
+    return [min(fits, key=lambda fit: fit["validation"]) for fits in seeds]
+
+
+def risks(fits: list[dict]) -> list[float]:
+    """Their excess risks."""
+    return [fit["risk"] for fit in fits]
+
+
+def command_line(description: str) -> argparse.Namespace:
+    """What the scripts take from the command line."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="little training, 2 seeds")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="into docs/penalties.md")
+    options = parser.parse_args()
+    if options.quick:
+        options.seeds = 2
+    options.write &= not options.quick
+    return options
 
 
 def mean_and_error(values: Sequence[float]) -> str:

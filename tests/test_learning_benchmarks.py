@@ -76,20 +76,24 @@ def test_every_method_starts_anew_and_learns(scripts):
     assert first == second
     assert first["risk"] < 60
     local = methods.locally_connected(2, [3.0])
-    assert local.tuned(draw)["pair"] == (3.0, 1.0)
+    assert local.fits(draw)[0]["pair"] == (3.0, 1.0)
     (layer,) = next(iter(local._models.values())).layers
     assert not keras.ops.any(layer.shared_kernel)
     assert keras.ops.any(layer.deviations)
-    learnt = methods.learned("learned", methods.L2(1.0), rounds=2).tuned(draw)
+    (learnt,) = methods.learned("learned", methods.L2(1.0), rounds=2).fits(draw)
     assert learnt["pair"] is None
     assert learnt["risk"] < 60
 
 
 def test_tables(scripts):
     departures, strengths = scripts("departures"), scripts("strengths")
+
+    def seeds(*numbers):
+        return [[{"validation": 0, "risk": number}] for number in numbers]
+
     found = {
-        "few": {"L2": [{"risk": 3.0}, {"risk": 5.0}], "L1": [{"risk": 1.0}] * 2},
-        "none": {"L2": [{"risk": 1.0}, {"risk": 1.0}], "L1": [{"risk": 20.0}] * 2},
+        "few": {"L2": seeds(3.0, 5.0), "L1": seeds(1.0, 1.0)},
+        "none": {"L2": seeds(1.0, 1.0), "L1": seeds(20.0, 20.0)},
     }
     assert departures.render(found).splitlines()[2:] == [
         "| L2 | 4.00 ± 1.00 | **1.00 ± 0.00** |",
