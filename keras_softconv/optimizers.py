@@ -202,7 +202,7 @@ def freeze_structure(model: keras.Model) -> None:
     """Keep the zeros and ties of a model's SoftConv layers; retrain the rest freely.
 
     `layer.freeze_structure()` of each, and what is compiled is compiled anew: `fit` may
-    simply go on. (With `use_ema` compile the model again, or the averages of before would
+    simply go on. (With `use_ema` compile the model again, or the averages from before would
     come back.)
 
     Args:

@@ -46,6 +46,7 @@ OPTIMIZERS = {
     "adam": lambda: Adam(0.01, weight_decay=0.1),
     "momentum": lambda: SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
     "accumulation": lambda: Adam(0.01, gradient_accumulation_steps=2),
+    "averages": lambda: Adam(0.01, use_ema=True, ema_momentum=0.5),
     "proximal adam": lambda: ProximalAdam(0.01, amsgrad=True),
     "proximal sgd": lambda: ProximalSGD(0.1, momentum=0.9),
 }

@@ -167,12 +167,11 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
         self._check_input_shape(tuple(getattr(inputs, "shape", ())))
         if self.penalty_registration == "add_loss":
             self._register_penalties()
-        self._read_masks()
         inputs = self._move_channels(ops.cast(inputs, self.compute_dtype), to_last=True)
         outputs = self.weight_sharing.product(
             inputs,
             ops.cast(self.shared_kernel, self.compute_dtype),
-            ops.cast(self.deviations, self.compute_dtype),
+            ops.cast(self._held(self.deviations), self.compute_dtype),
         )  # [batch, *output_grid, filters]
         if self.use_bias:
             outputs = outputs + ops.cast(self.bias, self.compute_dtype)
@@ -225,7 +224,9 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
     def bias(self) -> Tensor | None:
         """The effective biases, `(*output_grid, filters)`, or None without a bias."""
         self._check_built("bias")
-        return self.shared_bias + self.bias_deviations if self.use_bias else None
+        if not self.use_bias:
+            return None
+        return self.shared_bias + self._held(self.bias_deviations)
 
     def family_ids(self) -> np.ndarray:
         """Index of every kernel entry's tap in the raveled Conv2D kernel.

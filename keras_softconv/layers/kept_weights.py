@@ -22,9 +22,12 @@ class KeptWeights(keras.constraints.Constraint):
         self.mask = Reading(mask)
 
     def __call__(self, weights: Tensor) -> Tensor:
-        weights = ops.convert_to_tensor(weights)  # the optimizer gives the variable
-        is_free = ops.cast(self.mask.last(), "bool")
-        return ops.where(is_free, weights, ops.zeros_like(weights))
+        return self.without_held(weights, self.mask.last())
+
+    def without_held(self, weights: Tensor, mask: Tensor) -> Tensor:
+        """The weights with zeros where the mask holds them."""
+        weights = ops.convert_to_tensor(weights)  # from a variable, maybe
+        return ops.where(ops.cast(mask, "bool"), weights, ops.zeros_like(weights))
 
 
 class KeepsZeros:
@@ -78,9 +81,15 @@ class KeepsZeros:
         )
         return [pair for pair in pairs if pair[1] is not None]
 
-    def _read_masks(self) -> None:
-        for deviations, _ in self._masked():
-            deviations.constraint.mask.now()
+    def _held(self, deviations: keras.Variable) -> Tensor:
+        """The deviations, without a gradient where they are held at zero.
+
+        Not left to the constraint alone: averages (`use_ema`) are taken before it.
+        """
+        constraint = deviations.constraint
+        if not isinstance(constraint, KeptWeights):
+            return deviations
+        return constraint.without_held(deviations, constraint.mask.now())
 
     # Saving.
 
