@@ -133,10 +133,13 @@ class Learned(Contender):
 def learned(
     name: str, tie: keras.Regularizer, rounds: int, **arguments: int | None
 ) -> Learned:
-    """A SoftConv2D with ridges whose strengths are learned, at first 10."""
+    """A SoftConv2D with ridges whose strengths are learned, at first 10.
+
+    One long run, with an update after each round, in place of a grid of shorter ones.
+    """
     off_template = [STRONG] if arguments else [10.0]
     made = soft(name, tie, [10.0], off_template, rounds, **arguments)
-    return Learned(name, made.layers, made.strengths, rounds)
+    return Learned(name, made.layers, made.strengths, 5 * rounds // 2)
 
 
 def learned_ties(rounds: int) -> list[Contender]:
