@@ -67,10 +67,12 @@ class RegularizationPath:
         """Errors against strength, with the structure along them; matplotlib's axes.
 
         Args:
-            axes: where to draw; None for a new figure.
-        """
-        from matplotlib import pyplot
+            axes: where to draw; None for a new figure, `axes.figure`.
 
+        Raises:
+            ImportError: without matplotlib, which the package does not require.
+        """
+        pyplot = _pyplot()
         axes = pyplot.subplots(layout="constrained")[1] if axes is None else axes
         strengths, label = self._abscissa()
         losses, errors = (
@@ -232,6 +234,17 @@ def _losses(model: keras.Model, x: Any, y: Any) -> np.ndarray:
             f"{len(outputs)} examples. Let it take the mean over the last axis only."
         )
     return losses.reshape(len(outputs), -1).mean(axis=1)
+
+
+def _pyplot() -> Any:
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError(
+            "`RegularizationPath.plot` draws with matplotlib, which is not installed. "
+            "`pip install matplotlib`, or draw `path.points` yourself."
+        ) from error
+    return pyplot
 
 
 def _check_data(data: Any) -> None:

@@ -248,3 +248,9 @@ def test_loss_weights_are_refused(rng):
     model.compile("sgd", "mse", loss_weights=[2.0])
     with pytest.raises(ValueError, match=r"without weights.*loss_weights=\[2.0\]"):
         model.fit(x, y, verbose=0, callbacks=[AdaptiveStrengths(x, y)])
+
+
+def test_training_that_ends_before_an_update_is_warned_of(rng):
+    x, y = examples(rng, 0.1)
+    with pytest.warns(UserWarning, match="made no update.*before epoch 3"):
+        fitted(x, y, [AdaptiveStrengths(x, y, update_freq=3)], epochs=2)

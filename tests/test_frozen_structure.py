@@ -147,8 +147,9 @@ def test_weights_bring_their_masks(is_frozen_before, task, rng, tmp_path):
     model = frozen_model(task, rng, halo=1)
     model.save_weights(tmp_path / "model.weights.h5")
     other = lasso_model(np.random.default_rng(1), halo=1)
-    if is_frozen_before:  # with no zeros at all
-        other.layers[0].freeze_structure()
+    if is_frozen_before:
+        with pytest.warns(UserWarning, match="no deviation that is exactly zero"):
+            other.layers[0].freeze_structure()
     other.load_weights(tmp_path / "model.weights.h5")
     before = deviations_of(model)
     for name, weights in deviations_of(other).items():
@@ -193,3 +194,10 @@ def test_a_whole_model_is_frozen_and_fit_goes_on(task, rng):
 def test_a_model_without_soft_layers_has_no_structure(nothing):
     with pytest.raises(ValueError, match="expects a model with SoftConv layers"):
         freeze_structure(nothing)
+
+
+def test_freezing_without_zeros_is_warned_of(rng):
+    layer = lasso_layer(rng)
+    layer.deviations.assign(keras.ops.ones(layer.deviations.shape))
+    with pytest.warns(UserWarning, match="no deviation that is exactly zero"):
+        layer.freeze_structure()

@@ -1,6 +1,7 @@
 """The regularization path: order, warm starts, choice and errors."""
 
 import json
+import sys
 
 import keras
 import numpy as np
@@ -127,6 +128,12 @@ def test_plot(data):
     assert pairs.get_xlabel() == "off-template strength"
     assert pairs.get_xscale() == "symlog"
     matplotlib.pyplot.close("all")
+
+
+def test_plot_without_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        RegularizationPath([]).plot()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Strengths that the training data choose."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -77,8 +78,9 @@ class AdaptiveStrengths(keras.callbacks.Callback):
     weights outside SoftConv layers when the noise is estimated, so that a model which can
     fit its training data entirely makes the noise too small and the strengths too weak.
     Weights should have settled between updates: tens of steps apart, and at a rate that
-    still moves them. A first strength far too strong for anything to be learnt shows no
-    deviations, and takes many updates to come down.
+    still moves them. Go on until the strengths stand still, some ten to sixty updates;
+    where the truth is a convolution they grow without end. A first strength far too strong
+    for anything to be learnt shows no deviations, and takes many updates to come down.
 
     Args:
         x, y: the training data, arrays with the examples along their first axis.
@@ -130,6 +132,7 @@ class AdaptiveStrengths(keras.callbacks.Callback):
         self.history: list[dict[str, float]] = []
         self._rng = np.random.default_rng(seed)
         self._data = None
+        self._updates_before = 0
 
     def _check_data(self) -> None:
         if not self.x.ndim or self.x.shape[:1] != self.y.shape[:1] or not len(self.x):
@@ -168,6 +171,7 @@ class AdaptiveStrengths(keras.callbacks.Callback):
             _check_ridges(path, layer)
         variables = [v for layer in layers.values() for v in _deviations(layer)]
         self._data = Curvature(self.model, variables, self.x, self.y, self.batch_size)
+        self._updates_before = len(self.history)
 
     def _loss_weights(self) -> Any:
         compile_config = self.model.get_compile_config() or {}
@@ -185,6 +189,14 @@ class AdaptiveStrengths(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if (epoch + 1) % self.update_freq == 0:
             self.history.append({"epoch": epoch, **self._update()})
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if len(self.history) == self._updates_before:
+            warnings.warn(
+                "AdaptiveStrengths made no update, since training ended before epoch "
+                f"{self.update_freq}. Give more epochs, or a smaller `update_freq`.",
+                stacklevel=2,
+            )
 
     def _update(self) -> dict[str, Any]:
         """New strengths, and the noise that they were found with."""

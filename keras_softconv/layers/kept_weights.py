@@ -1,5 +1,6 @@
 """Deviations that were found to be zero, and are kept there."""
 
+import warnings
 from typing import Any
 
 import keras
@@ -53,6 +54,13 @@ class KeepsZeros:
         self._add_masks()
         for deviations, mask in self._masked():
             mask.assign(ops.not_equal(deviations, 0))
+        if bool(ops.all(ops.not_equal(self.deviations, 0))):
+            warnings.warn(
+                f"Layer '{self.name}' has no deviation that is exactly zero, so that there "
+                "is nothing to keep, and its penalties are dropped all the same. Train "
+                "with ProximalAdam and a lasso or group penalty until zeros appear.",
+                stacklevel=2,
+            )
         self.tie_strength.assign(0.0)
         self.off_template_strength.assign(0.0)
 
