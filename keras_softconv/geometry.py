@@ -229,6 +229,18 @@ class Geometry:
         return tuple(axis_pads(*axis) for axis in self._axes)
 
     @cached_property
+    def rest(self) -> tuple[int, ...]:
+        """Steps per axis, with padding, behind what the last output sees."""
+        rests = []
+        for axis, pads, outputs in zip(
+            self._axes, self.pads, self.output_grid, strict=True
+        ):
+            size, taps, stride, dilation, _ = axis
+            seen = (outputs - 1) * stride + dilation * (taps - 1) + 1
+            rests.append(size + sum(pads) - seen)
+        return tuple(rests)
+
+    @cached_property
     def output_grid(self) -> tuple[int, ...]:
         """Output steps per axis."""
         return tuple(axis_outputs(*axis) for axis in self._axes)

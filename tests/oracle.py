@@ -58,7 +58,7 @@ def convolve(case, images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         geometry.strides,
         geometry.dilation_rate,
     )
-    if len(geometry.input_grid) == 3 and padding == "same":
+    if len(geometry.input_grid) == 3:
         padded = _up_to_the_last_window(geometry, padded)
     conv = CONVS[len(geometry.input_grid)](
         geometry.filters,
@@ -77,11 +77,12 @@ def convolve(case, images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _up_to_the_last_window(geometry: Geometry, images: np.ndarray) -> np.ndarray:
-    """Images without the inputs that a stride longer than the kernel leaves over.
+    """Images without the inputs that strides leave over behind the last window.
 
     Where 'same' leaves some over, TensorFlow's Conv3D without oneDNN, its default on
     processors without AVX-512, begins too late: it takes half of them for padding, of a
-    negative size. Its Conv1D and Conv2D do not, nor do JAX and torch.
+    negative size. Torch's Conv3D with oneDNN, its default with AVX-512, reads beyond its
+    memory wherever some are left over and channels are last. Conv1D and Conv2D do neither.
     """
     ends = [
         (outputs - 1) * stride + dilation * (taps - 1) + 1

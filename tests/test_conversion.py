@@ -113,7 +113,7 @@ def test_configurations_of_keras_own_test(case, data_format, rng):
 )
 def test_random_configurations(case, halo, activation, use_bias):
     rng = np.random.default_rng(0)
-    assume(not _is_misread_by_tensorflow(case))
+    assume(not _is_misread(case))
     conv = built_conv(case, rng, activation=activation, use_bias=use_bias)
     soft = from_conv(conv, input_shape(case), halo=halo, **WITHOUT_PENALTIES)
     check_same(conv, soft, rng)
@@ -121,13 +121,20 @@ def test_random_configurations(case, halo, activation, use_bias):
     check_identical(to_conv(soft), conv)
 
 
-def _is_misread_by_tensorflow(case) -> bool:
-    """Whether TensorFlow's Conv3D may begin too late; see `oracle`."""
+def _is_misread(case) -> bool:
+    """Whether the framework's own Conv3D may be wrong, with inputs that are left over.
+
+    TensorFlow's may begin too late, see `oracle`; torch's reads beyond its memory on
+    processors with AVX-512, where it takes oneDNN.
+    """
     geometry = oracle.geometry_of(case)
-    axes = zip(geometry.strides, geometry.dilation_rate, geometry.kernel_size, strict=True)
-    leaves_over = any(stride > d * (taps - 1) + 1 for stride, d, taps in axes)
-    is_same_3d = len(case[0]) == 3 and geometry.padding == "same"
-    return BACKEND == "tensorflow" and is_same_3d and leaves_over
+    leaves_over = len(case[0]) == 3 and any(geometry.rest)
+    is_misread = {
+        "tensorflow": geometry.padding == "same",
+        "torch": True,
+        "jax": False,
+    }
+    return leaves_over and is_misread[BACKEND]
 
 
 def check_identical(conv, original):
@@ -191,6 +198,8 @@ def test_activations_that_are_layers_or_nameless(activation, rng):
 @each_data_format
 @pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
 def test_every_padding_goes_to_keras_own_layers(case, data_format, rng):
+    if _is_misread(case):
+        pytest.skip("Keras's own layer is wrong here")
     rank = len(case[0])
     arguments = {"data_format": data_format, "kernel_initializer": "zeros", **case[3]}
     soft = SOFT_CONVS[rank](case[2], **arguments)

@@ -157,7 +157,7 @@ class DenseWeightSharing(WeightSharing):
         output_shape = (-1, *geometry.output_grid, geometry.filters)
         n_inputs = prod(geometry.input_grid) * geometry.in_channels
         convolved = ops.conv(
-            self._pad(inputs),
+            self._without_rest(self._pad(inputs)),
             shared_kernel,
             strides=geometry.strides,
             padding="valid",
@@ -180,6 +180,19 @@ class DenseWeightSharing(WeightSharing):
             around = np.arange(-before, size + after) % size
             inputs = ops.take(inputs, around, axis=axis + 1)
         return inputs
+
+    def _without_rest(self, inputs: Tensor) -> Tensor:
+        """Padded inputs without those behind the last window of a volume.
+
+        Where strides leave some over, torch's Conv3D with oneDNN and channels last reads
+        beyond its memory.
+        """
+        rest = self.geometry.rest
+        if len(rest) < 3 or not any(rest):
+            return inputs
+        sizes = inputs.shape[1:-1]
+        ends = [size - left for size, left in zip(sizes, rest, strict=True)]
+        return inputs[:, : ends[0], : ends[1], : ends[2]]
 
     def family_ids(self) -> np.ndarray:
         """Index of each kernel entry's tap in the raveled Conv kernel, -1 off template.
