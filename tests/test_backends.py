@@ -77,3 +77,32 @@ def test_tensorflow_is_not_needed_and_not_imported(backend, tensorflow, tmp_path
     run("-c", WITHOUT_TENSORFLOW, tensorflow, tmp_path, KERAS_BACKEND=backend)
     written = list((tmp_path / "softconv").glob("events.*"))
     assert len(written) == (tensorflow == "missing")
+
+
+LEFT_OVER = """
+import numpy as np, keras
+from keras_softconv import SoftConv2D, SoftConv3D
+
+rng = np.random.default_rng(0)
+for kind, grid, kernel_size, strides in (
+    (SoftConv2D, (2, 2), (1, 2), (1, 3)),
+    (SoftConv2D, (3, 4), (1, 3), (1, 2)),
+    (SoftConv2D, (3, 3), (1, 2), (2, 2)),
+    (SoftConv3D, (1, 3, 3), (1, 1, 2), (1, 1, 2)),
+    (SoftConv3D, (2, 3, 4), (1, 1, 3), (1, 2, 3)),
+):
+    layer = kind(1, kernel_size, strides)
+    layer.build((None, *grid, 1))
+    x = rng.normal(size=(4, *grid, 1)).astype("float32")
+    kernel = keras.ops.convert_to_numpy(layer.kernel).reshape(np.prod(grid), -1)
+    expected = x.reshape(4, -1) @ kernel
+    outputs = keras.ops.convert_to_numpy(layer(x)).reshape(4, -1)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_inputs_that_strides_leave_over_are_not_misread_with_onednn(backend):
+    # As Conv2D on TensorFlow and Conv3D on torch do on processors with AVX-512.
+    skip_without(backend)
+    run("-c", LEFT_OVER, KERAS_BACKEND=backend, TF_ENABLE_ONEDNN_OPTS="1")

@@ -159,7 +159,7 @@ class DenseWeightSharing(WeightSharing):
         convolved = ops.conv(
             self._without_rest(self._pad(inputs)),
             shared_kernel,
-            strides=geometry.strides,
+            strides=self._strides,
             padding="valid",
             data_format="channels_last",
             dilation_rate=geometry.dilation_rate,
@@ -182,17 +182,23 @@ class DenseWeightSharing(WeightSharing):
         return inputs
 
     def _without_rest(self, inputs: Tensor) -> Tensor:
-        """Padded inputs without those behind the last window of a volume.
+        """Padded inputs without those that strides leave over behind the last window.
 
-        Where strides leave some over, torch's Conv3D with oneDNN and channels last reads
-        beyond its memory.
+        Where there are some, torch's Conv3D with oneDNN reads beyond its memory, and where
+        besides there is one output along an axis, so does TensorFlow's Conv2D.
         """
-        rest = self.geometry.rest
-        if len(rest) < 3 or not any(rest):
+        geometry = self.geometry
+        if not any(geometry.rest):
             return inputs
-        sizes = inputs.shape[1:-1]
-        ends = [size - left for size, left in zip(sizes, rest, strict=True)]
-        return inputs[:, : ends[0], : ends[1], : ends[2]]
+        sizes = zip(geometry.input_grid, geometry.pads, geometry.rest, strict=True)
+        ends = [size + sum(pads) - rest for size, pads, rest in sizes]
+        return inputs[:, *(slice(end) for end in ends)]
+
+    @property
+    def _strides(self) -> Shape:
+        """As they are told, but of one output there is no next: see `_without_rest`."""
+        axes = zip(self.geometry.strides, self.geometry.output_grid, strict=True)
+        return tuple(stride if outputs > 1 else 1 for stride, outputs in axes)
 
     def family_ids(self) -> np.ndarray:
         """Index of each kernel entry's tap in the raveled Conv kernel, -1 off template.
