@@ -96,14 +96,10 @@ def measure_scaling(seeds: int, rounds: int, sizes: tuple, multiples: list) -> d
 
 def render_scaling(found: dict, multiples: list) -> str:
     head = ["side", "filters", "examples", *(f"x {m:.2g}" for m in multiples), "best"]
-    rows = [
-        [
-            *map(str, size),
-            *(f"{risk:.1f}" for risk in risks),
-            f"{multiples[risks.argmin()]:.2g}",
-        ]
-        for size, risks in found.items()
-    ]
+    rows = []
+    for size, means in found.items():
+        best = f"{multiples[means.argmin()]:.2g}"
+        rows.append([*map(str, size), *(f"{mean:.1f}" for mean in means), best])
     return table(head, rows)
 
 

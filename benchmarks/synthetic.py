@@ -146,9 +146,10 @@ class Contender:
     ) -> None:
         self.name, self.strengths, self.rounds = name, strengths, rounds
         self.layers = layers
-        self._models: dict[tuple, keras.Model] = {}
+        # For images and kernels of each size a model, and what it begins with.
+        self._models: dict[tuple[int, int], tuple[keras.Model, list[np.ndarray]]] = {}
 
-    def _model(self, task: Task) -> keras.Model:
+    def _model(self, task: Task) -> tuple[keras.Model, list[np.ndarray]]:
         key = task.side, task.filters
         if key not in self._models:
             model = keras.Sequential([keras.Input((task.side, task.side, 1))])
@@ -159,8 +160,8 @@ class Contender:
                 ProximalAdam(rate), "mse", metrics=["mse"], steps_per_execution=ROUND
             )
             model.optimizer.build(model.trainable_variables)
-            self._models[key] = model
-            self._begin = [v.numpy() for v in (*model.weights, *model.optimizer.variables)]
+            variables = (*model.weights, *model.optimizer.variables)
+            self._models[key] = model, [variable.numpy() for variable in variables]
         return self._models[key]
 
     def fit(
@@ -171,9 +172,9 @@ class Contender:
         stop: bool = True,
     ) -> dict[str, float]:
         """Train with one pair of strengths; validation error and excess risk."""
-        model = self._model(draw.task)
+        model, begin = self._model(draw.task)
         variables = (*model.weights, *model.optimizer.variables)
-        for variable, value in zip(variables, self._begin, strict=True):
+        for variable, value in zip(variables, begin, strict=True):
             variable.assign(value)
         unit = 1 / (draw.task.examples * draw.task.outputs)
         for layer in model.layers:
