@@ -2,6 +2,7 @@
 
 from keras_softconv import callbacks, diagnostics, optimizers, regularizers
 from keras_softconv.conversion import from_conv, harden, soften, to_conv
+from keras_softconv.diagnostics import structure_report
 from keras_softconv.layers import SoftConv1D, SoftConv2D, SoftConv3D
 from keras_softconv.optimizers import freeze_structure
 from keras_softconv.path import RegularizationPath, regularization_path
@@ -20,6 +21,7 @@ __all__ = [
     "regularization_path",
     "regularizers",
     "soften",
+    "structure_report",
     "to_conv",
 ]
 __version__ = "0.1.0"

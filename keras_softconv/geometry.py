@@ -10,7 +10,7 @@ a product. Everything here is integer arithmetic on NumPy index vectors.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from math import prod
 
 import numpy as np
@@ -307,6 +307,17 @@ class Geometry:
         for (_, tap, _), taps in zip(self.joins, self.kernel_size, strict=True):
             counts = np.multiply.outer(counts, np.bincount(tap, minlength=taps))
         return counts
+
+    @property
+    def family_sizes(self) -> np.ndarray:
+        """Members of each family, in the raveled order of the Conv kernel."""
+        return self.member_counts.ravel().repeat(prod(self.shared_kernel_shape[-2:]))
+
+    @cached_property
+    def sees_padding(self) -> np.ndarray:
+        """Whether some tap of an output has no member, `(*output_grid)`."""
+        axes = [~has_member.all(axis=1) for has_member in self.has_member]
+        return reduce(np.logical_or.outer, axes)
 
     @property
     def template_size(self) -> int:

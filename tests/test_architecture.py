@@ -15,7 +15,8 @@ FLOORS = [
     {"shrinkage"},
     {"layers"},
     {"diagnostics"},
-    {"callbacks", "conversion", "optimizers", "path"},
+    {"conversion", "optimizers", "path", "plots"},
+    {"callbacks"},
 ]
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in sorted(floor)}
 

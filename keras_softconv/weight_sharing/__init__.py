@@ -16,6 +16,7 @@ from keras_softconv.weight_sharing.sums import (
     Power,
     in_full_precision,
     total,
+    totals,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "WeightSharing",
     "in_full_precision",
     "total",
+    "totals",
     "weight_sharing_of",
 ]
 

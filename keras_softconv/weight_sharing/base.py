@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.mesh import on_axes
-from keras_softconv.weight_sharing.sums import Power
+from keras_softconv.weight_sharing.sums import Power, totals
 
 Tensor = Any
 
@@ -117,9 +117,24 @@ class WeightSharing:
 
     def project(self, deviations: Tensor) -> Tensor:
         """`(E'E)^-1 E' D`: family means, of the Conv kernel's shape (0 if no member)."""
+        return self.means(self.template(deviations))
+
+    def means(self, template: Tensor) -> Tensor:
+        """The same of the template entries alone, `(*output_grid, families)`."""
         geometry = self.geometry
-        axes = tuple(range(len(geometry.output_grid)))
-        sums = ops.sum(self.template(deviations), axis=axes)
-        counts = np.maximum(geometry.member_counts, 1)[..., None, None]
-        sums = ops.reshape(sums, geometry.shared_kernel_shape)
-        return sums / ops.convert_to_tensor(counts, sums.dtype)
+        sums = totals(ops.reshape(template, (-1, geometry.families)))
+        counts = np.maximum(geometry.family_sizes, 1)
+        means = sums / ops.convert_to_tensor(counts, sums.dtype)
+        return ops.reshape(means, geometry.shared_kernel_shape)
+
+    def off_template_by_position(self, power: Power, deviations: Tensor) -> Tensor:
+        """The second of `partition_sums` for each output position, `(*output_grid)`."""
+        raise NotImplementedError
+
+    def incoming(self, deviations: Tensor, position: tuple[int, ...]) -> np.ndarray:
+        """Deviations that lead to one output position.
+
+        Returns:
+            Array of shape `(*input_grid, in_channels, filters)`, NaN beyond the halo.
+        """
+        raise NotImplementedError

@@ -11,7 +11,7 @@ from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.gradients import with_gradient
 from keras_softconv.weight_sharing.mesh import along, on_axes, raveled
-from keras_softconv.weight_sharing.sums import Power, row_sums, total
+from keras_softconv.weight_sharing.sums import Power, row_sums, total, totals
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -123,11 +123,15 @@ class DenseWeightSharing(WeightSharing):
     def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
         if self.row_length <= SHORT_ROW and config.backend() == "tensorflow":
             return self._partition_sums_of_copy(power, deviations)
+        members, off_template = self._row_sums(power, deviations)
+        return total(members), total(off_template)
+
+    def _row_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the rows on the template, and of all rows with zeros in the place of those."""
         sums = row_sums(power, self._as_rows(deviations))
         rows = self._kernel_rows()
         members = ops.take(sums, rows)
-        off_template = ops.scatter_update(sums, rows[:, None], ops.zeros_like(members))
-        return total(members), total(off_template)
+        return members, ops.scatter_update(sums, rows[:, None], ops.zeros_like(members))
 
     def _partition_sums_of_copy(
         self, power: Power, deviations: Tensor
@@ -145,6 +149,17 @@ class DenseWeightSharing(WeightSharing):
 
         both = with_gradient(sums, gradient, deviations, backends=("tensorflow",))
         return both[0], both[1]
+
+    def off_template_by_position(self, power: Power, deviations: Tensor) -> Tensor:
+        geometry = self.geometry
+        _, sums = self._row_sums(power, deviations)
+        shape = (-1, prod(geometry.output_grid), geometry.groups)
+        by_position = totals(ops.reshape(sums, shape))  # [positions, groups]
+        return ops.reshape(ops.sum(by_position, axis=1), geometry.output_grid)
+
+    def incoming(self, deviations: Tensor, position: Shape) -> np.ndarray:
+        of_all_inputs = (slice(None),) * (len(position) + 1)
+        return ops.convert_to_numpy(deviations[(*of_all_inputs, *position)])
 
     def template_sum(self, power: Power, deviations: Tensor) -> Tensor:
         # The template is a small part: fetching it is cheaper than a pass over all.

@@ -138,6 +138,25 @@ class HaloWeightSharing(WeightSharing):
             total(ops.where(is_template, 0, sums)),
         )
 
+    def off_template_by_position(self, power: Power, deviations: Tensor) -> Tensor:
+        sums = self._without_void(row_sums(power, self._as_windows(deviations)))
+        sums = ops.where(self._is_template_row(), 0, sums)  # [positions, rows]
+        return ops.reshape(ops.sum(sums, axis=1), self.geometry.output_grid)
+
+    def incoming(self, deviations: Tensor, position: Shape) -> np.ndarray:
+        geometry = self.geometry
+        slots, inputs = [], []
+        for window, at in zip(geometry.windows, position, strict=True):
+            seen = window.first_taps[at] + window.steps
+            seen = seen % window.size if window.wraps else seen
+            slots.append((seen >= 0) & (seen < window.size))
+            inputs.append(seen[slots[-1]])
+        shape = (*self._slots, geometry.in_channels, geometry.filters)
+        window = ops.convert_to_numpy(deviations[position]).reshape(shape)
+        kernel = np.full((*geometry.input_grid, *shape[-2:]), np.nan, window.dtype)
+        kernel[np.ix_(*inputs)] = window[np.ix_(*slots)]
+        return kernel
+
     def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
         # With the batch last, what is fetched for a slot is contiguous.
         geometry = self.geometry

@@ -1,0 +1,121 @@
+"""The members that stand out of their family."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_softconv.diagnostics.structure import Members
+
+# Where a modified z-score begins to be remarkable.
+REMARKABLE = 3.5
+
+# What the median absolute and the mean absolute deviation of a normal distribution have
+# to be multiplied with to give its standard deviation.
+MEDIAN_TO_SIGMA, MEAN_TO_SIGMA = 1.4826, 1.2533
+
+# How many members the spread of the whole layer counts for in that of a family.
+PRIOR_MEMBERS = 4
+
+
+def scores(members: Members) -> np.ndarray:
+    """How far each member stands out, `(*output_grid, families)`; 0 where void.
+
+        score = |w - median| / sigma
+        sigma^2 = (n (1.4826 MAD)^2 + 4 sigma_layer^2) / (n + 4)
+
+    with the median and the MAD (median absolute deviation from it) of the n members of
+    the same family: of those whose output sees padding where this one does, of those that
+    see none otherwise, since what stands at a border lacks a part of its neighbours and
+    differs for that reason already. This is the modified z-score of Iglewicz and Hoaglin
+    ("How to detect and handle outliers", 1993), with the spread of a family moderated by
+    that of the layer (as Smyth, "Linear models and empirical Bayes methods", 2004, does
+    with variances): otherwise a family of few, or one that is all but tied, would make
+    problem children of its least unevenness. `sigma_layer` is 1.4826 times the median of
+    all `|w - median|`, or where more than half of the members are exactly tied, 1.2533
+    times their mean.
+    """
+    away, spreads, sizes = _from_medians(members)
+    of_layer = _spread_of_layer(away[np.isfinite(away)])
+    weighted = sizes * (MEDIAN_TO_SIGMA * spreads) ** 2 + PRIOR_MEMBERS * of_layer**2
+    sigmas = np.sqrt(weighted / (sizes + PRIOR_MEMBERS))
+    found = np.divide(away, sigmas, out=np.zeros_like(away), where=sigmas > 0)
+    return np.nan_to_num(found).reshape(members.shades.shape)
+
+
+def _from_medians(members: Members) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distance of each member from its median, and MAD and size of its group.
+
+    Returns:
+        Float64 arrays `(positions, families)`, the first NaN where void.
+    """
+    shades = ops.convert_to_numpy(members.shades).astype("float64")
+    shades = shades.reshape(-1, members.geometry.families)
+    at_border = members.geometry.sees_padding.ravel()
+    if at_border.any():
+        is_member = ops.convert_to_numpy(members.sharing.is_member())
+        shades[~is_member.reshape(shades.shape)] = np.nan
+    away, spreads, sizes = (np.zeros_like(shades) for _ in range(3))
+    for group in (at_border, ~at_border):
+        away[group] = np.abs(shades[group] - _medians(shades[group]))
+        spreads[group] = _medians(away[group])
+        sizes[group] = np.isfinite(away[group]).sum(axis=0)
+    return away, spreads, sizes
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """Of each column, of what is finite in it; 0 where nothing is."""
+    if np.isfinite(values).all() and len(values):
+        return np.median(values, axis=0)
+    ordered = np.sort(values, axis=0)  # NaN last
+    counts = np.isfinite(values).sum(axis=0)
+    if not len(values):
+        return np.zeros(values.shape[1])
+    halves = [np.maximum(counts - 1, 0) // 2, counts // 2]
+    halves = [np.take_along_axis(ordered, half[None], axis=0)[0] for half in halves]
+    return np.where(counts > 0, np.mean(halves, axis=0), 0.0)
+
+
+def _spread_of_layer(away: np.ndarray) -> float:
+    if not away.size:
+        return 0.0
+    return MEDIAN_TO_SIGMA * np.median(away) or MEAN_TO_SIGMA * away.mean()
+
+
+def problem_children(members: Members, found: np.ndarray, limit: int) -> list[dict]:
+    """The members of the highest scores above 0, the most deviant first.
+
+    Args:
+        members: of a layer.
+        found: their `scores`.
+        limit: how many at most.
+
+    Returns:
+        Dicts of `family` (tap indices, in a Conv kernel), `position` (in the output grid),
+        `value` (the weight), `mean` (of its family) and `score`.
+    """
+    geometry = members.geometry
+    raveled = found.ravel()
+    limit = min(limit, np.count_nonzero(raveled))
+    highest = np.argpartition(-raveled, limit - 1)[:limit] if limit else []
+    highest = sorted(highest, key=lambda index: (-raveled[index], index))
+    weights = ops.convert_to_numpy(members.weights).ravel()
+    means = ops.convert_to_numpy(members.means)
+    children = []
+    for index in highest:
+        *position, family = np.unravel_index(index, found.shape)
+        children.append(
+            {
+                "family": as_tuple(np.unravel_index(family, geometry.shared_kernel_shape)),
+                "position": as_tuple(position),
+                "value": float(weights[index]),
+                "mean": float(means[family]),
+                "score": float(raveled[index]),
+            }
+        )
+    return children
+
+
+def as_tuple(indices: Any) -> tuple[int, ...]:
+    """Indices as Python's own integers."""
+    return tuple(map(int, indices))

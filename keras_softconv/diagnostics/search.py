@@ -1,0 +1,66 @@
+"""Where in a model its SoftConv layers are."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_softconv.layers import BaseSoftConv
+
+
+def soft_layers(model: keras.Layer) -> dict[str, BaseSoftConv]:
+    """Every SoftConv layer inside a model, built or not, by its path.
+
+    Layers are found in nested models, in wrappers and in composite layers, and once
+    however often they are used. A path is made of the names of all that is around the
+    layer: `encoder/block/soft`. It is what Keras's `layer.path` says while a model is new
+    (a functional model's own name is not in it), but stays the same when the model is
+    reloaded or cloned. Where several layers have the same path, the later ones are
+    numbered: `encoder/soft_1`.
+    """
+    found: dict[str, BaseSoftConv] = {}
+    for names, layer in _named_layers(model, _root(model), set()):
+        if isinstance(layer, BaseSoftConv):
+            path = unnumbered = "/".join(names)
+            number = 0
+            while path in found:
+                number += 1
+                path = f"{unnumbered}_{number}"
+            found[path] = layer
+    return found
+
+
+def layers_within(layer: keras.Layer) -> Iterator[keras.Layer]:
+    """The layer and those below it, each once, in the order of their making."""
+    for _, found in _named_layers(layer, (), set()):
+        yield found
+
+
+def _root(model: keras.Layer) -> tuple[str, ...]:
+    is_functional = isinstance(model, keras.Model) and hasattr(model, "operations")
+    return () if is_functional else (model.name,)
+
+
+def _named_layers(
+    layer: keras.Layer, names: tuple[str, ...], seen: set[int]
+) -> Iterator[tuple[tuple[str, ...], keras.Layer]]:
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    yield names, layer
+    for child in _children(layer):
+        yield from _named_layers(child, (*names, child.name), seen)
+
+
+def _children(layer: keras.Layer) -> Iterator[keras.Layer]:
+    attributes = [layer.layers] if isinstance(layer, keras.Model) else vars(layer).values()
+    for attribute in list(attributes):
+        for child in _elements(attribute):
+            if isinstance(child, keras.Layer):
+                yield child
+
+
+def _elements(attribute: Any) -> list:
+    if isinstance(attribute, dict):
+        return list(attribute.values())
+    return list(attribute) if isinstance(attribute, (list, tuple)) else [attribute]
