@@ -19,8 +19,11 @@ def structure_numbers(kernel: np.ndarray, ids: np.ndarray) -> dict[str, float]:
     within = sum(((family - family.mean()) ** 2).sum() for family in members)
     between = sum(family.size * family.mean() ** 2 for family in members)
     mass = np.abs(kernel).sum()
+    variances = [family.var() for family in members] or [0.0]
     return {
         "family_variance": within / max((ids >= 0).sum(), 1),
+        "family_variance_min": min(variances),
+        "family_variance_max": max(variances),
         "off_template_mass": np.abs(off).sum() / mass if mass else 0.0,
         "convolution_share": between / energy if energy else 1.0,
     }
@@ -38,3 +41,51 @@ def penalties(
         "tie_penalty": strengths[0] * ties,
         "off_template_penalty": strengths[1] * off(deviations[ids < 0]),
     }
+
+
+def energies(kernel: np.ndarray, ids: np.ndarray) -> dict[str, float]:
+    kernel = kernel.astype("float64")
+    members = families(kernel, ids)
+    return {
+        "convolution": sum(family.size * family.mean() ** 2 for family in members),
+        "family": sum(((family - family.mean()) ** 2).sum() for family in members),
+        "off_template": (kernel[ids < 0] ** 2).sum(),
+    }
+
+
+def energies_of_position(
+    kernel: np.ndarray, ids: np.ndarray, position: tuple[int, ...]
+) -> tuple[float, float]:
+    """Of its members' distances from their family means, and of what is off template."""
+    kernel = kernel.astype("float64")
+    at = (..., *position, slice(None))
+    means = np.zeros(kernel.shape)
+    for tap in np.unique(ids[ids >= 0]):
+        means[ids == tap] = kernel[ids == tap].mean()
+    shades, is_member = (kernel - means)[at], ids[at] >= 0
+    return (shades[is_member] ** 2).sum(), (kernel[at][~is_member] ** 2).sum()
+
+
+def scores(kernel: np.ndarray, ids: np.ndarray, conv_shape: tuple) -> np.ndarray:
+    """Of every entry of the dense kernel, group by group; NaN off the template."""
+    kernel = kernel.astype("float64")
+    # An output at the border sees fewer inputs than the Conv kernel has taps for it.
+    inputs = tuple(range(len(conv_shape) - 1))
+    seen = (ids >= 0).sum(axis=inputs)  # [*output_grid, filters]
+    at_border = np.broadcast_to(seen < np.prod(conv_shape[:-1]), kernel.shape)
+    away, found = np.full(kernel.shape, np.nan), np.full(kernel.shape, np.nan)
+    groups = [
+        group
+        for tap in np.unique(ids[ids >= 0])
+        for border in (False, True)
+        if (group := (ids == tap) & (at_border == border)).any()
+    ]
+    for group in groups:
+        away[group] = np.abs(kernel[group] - np.median(kernel[group]))
+    inside = away[ids >= 0]
+    typical = (1.4826 * np.median(inside) or 1.2533 * inside.mean()) if inside.size else 0
+    for group in groups:
+        n, sigma = group.sum(), 1.4826 * np.median(away[group])
+        sigma = np.sqrt((n * sigma**2 + 4 * typical**2) / (n + 4))
+        found[group] = away[group] / sigma if sigma else 0.0
+    return found

@@ -22,6 +22,8 @@ from keras_softconv.diagnostics import soft_layers
 
 NAMES = [
     "family_variance",
+    "family_variance_min",
+    "family_variance_max",
     "off_template_mass",
     "convolution_share",
     "tie_penalty",
@@ -130,7 +132,7 @@ def test_beside_the_tensorboard_callback(images, tmp_path, keras_first, keras_fr
         keras.utils.set_random_seed(1)
         fit(compiled(), images, callbacks, validation_data=images)
     ours = read(tmp_path / "both" / "softconv")
-    assert [[s for s, _ in events] for events in ours.values()] == [[0, 5, 10]] * 5
+    assert [[s for s, _ in events] for events in ours.values()] == [[0, 5, 10]] * 7
     for run in ("train", "validation"):
         alone, beside = (read(tmp_path / kind / run) for kind in ("alone", "both"))
         extra = {tag for tag in beside if "softconv" in tag}
@@ -173,7 +175,7 @@ def test_another_model_with_the_same_monitor_begins_anew(images, tmp_path):
     fit(second, images, [], epochs=1)
     fit(second, images, [monitor], epochs=1)
     logged = read(tmp_path / "softconv")
-    assert len(logged) == 10
+    assert len(logged) == 14
     for tag, events in logged.items():
         steps = [4, 8] if "other" in tag else [0, 4]
         assert [step for step, _ in events] == steps
@@ -256,9 +258,9 @@ def test_only_scalars_leave_the_device(images, tmp_path, monkeypatch):
         "keras_softconv.callbacks.structure_monitor.ops.convert_to_numpy", witness
     )
     fit(compiled(), images, [StructureMonitor(tmp_path)], epochs=2)
-    # Regularizers' factors, and the five numbers of the layer, three times.
-    assert max(sizes) == 5
-    assert sizes.count(5) == 3
+    # Regularizers' factors, and the seven numbers of the layer, three times.
+    assert max(sizes) == 7
+    assert sizes.count(7) == 3
 
 
 def test_no_batch_hook_unless_asked(tmp_path):

@@ -1,4 +1,4 @@
-"""The three numbers against float64, and the search for layers."""
+"""The structure in numbers against float64, and the search for layers."""
 
 import independent
 import keras
@@ -54,6 +54,8 @@ def test_the_two_ends(rng):
         weight.assign(np.zeros(weight.shape))
     assert numbers_of(layer) == {
         "family_variance": 0.0,
+        "family_variance_min": 0.0,
+        "family_variance_max": 0.0,
         "off_template_mass": 0.0,
         "convolution_share": 1.0,
     }
@@ -124,7 +126,41 @@ def test_layers_are_found_wherever_they_are():
         "inner_soft", "timed", "first", "listed", "kept", "shared"
     }  # fmt: skip
     assert len(found) == 6
-    assert all(path == layer.path for path, layer in found.items())
+    assert {path for path, layer in found.items() if path != layer.path} == {
+        "time_distributed/encoder/inner_soft"  # Keras does not know what was around it
+    }
+
+
+def test_the_two_kinds_of_model_are_called_as_keras_calls_them():
+    inputs = keras.Input((5, 4, 2))
+    layer = SoftConv2D(2, 3, name="soft")
+    for model in (
+        keras.Sequential([inputs, layer], name="sequential"),
+        keras.Model(inputs, SoftConv2D(2, 3, name="soft")(inputs), name="functional"),
+    ):
+        [(path, found)] = soft_layers(model).items()
+        assert path == found.path
+    assert list(soft_layers(layer)) == ["soft"]
+
+
+@pytest.mark.parametrize("copy", ["reloaded", "cloned"])
+def test_paths_stay_the_same_in_a_copy(copy, tmp_path):
+    encoder = soft_model()
+    encoder.name = "encoder"
+    inputs = keras.Input((5, 4, 3))
+    outputs = SoftConv2D(2, 3, padding="same", name="soft")(inputs)
+    decoder = keras.Model(inputs, outputs, name="decoder")
+    timed = keras.layers.TimeDistributed(SoftConv2D(2, 3, name="soft"), name="timed")
+    layers = [encoder, decoder, keras.layers.Reshape((1, 5, 4, 2)), timed]
+    model = keras.Sequential([keras.Input((5, 4, 2)), *layers], name="outer")
+    if copy == "cloned":
+        other = keras.models.clone_model(model)
+    else:
+        model.save(tmp_path / "model.keras")
+        other = keras.models.load_model(tmp_path / "model.keras")
+    assert list(soft_layers(other)) == list(soft_layers(model))
+    paths = ["encoder/soft", "decoder/soft", "timed/soft"]
+    assert list(soft_layers(model)) == [f"outer/{path}" for path in paths]
 
 
 def test_layers_of_the_same_path_are_numbered():
