@@ -164,15 +164,9 @@ def test_paths_stay_the_same_in_a_copy(copy, tmp_path):
 
 
 def test_layers_of_the_same_path_are_numbered():
-    inputs = keras.Input((5, 4, 2))
-    branches = []
-    for _ in range(3):
-        layer = SoftConv2D(2, 3, name="soft")
-        branch = keras.Sequential([keras.Input((5, 4, 2)), layer], name="branch")
-        branches.append(branch)
-    for number, branch in enumerate(branches):
-        branch.name = f"branch{number}"
-    outputs = keras.layers.Add()([branch(inputs) for branch in branches])
-    found = soft_layers(keras.Model(inputs, outputs))
-    assert list(found) == ["branch/soft", "branch/soft_1", "branch/soft_2"]
+    block = Block(name="block")
+    for layer in (block.first, block.rest[0], block.named["last"]):
+        layer.name = "soft"
+    found = soft_layers(block)
+    assert list(found) == ["block/soft", "block/soft_1", "block/soft_2"]
     assert len({id(layer) for layer in found.values()}) == 3

@@ -1,6 +1,8 @@
-"""Callbacks that show in TensorBoard what becomes of the structure in training."""
+"""The callback that shows in TensorBoard what becomes of the structure in training."""
 
+import importlib.util
 import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,54 +11,56 @@ import keras
 from keras import ops
 
 from keras_softconv.arguments import is_integer
-from keras_softconv.diagnostics import soft_layers, structure_numbers
-
-RUN = "softconv"
-
-DESCRIPTIONS = {
-    "family_variance": "Mean squared distance of the template weights from the mean "
-    "of their family. **0** is a convolution up to its off-template weights.",
-    "off_template_mass": "Share of the absolute weights that a convolution would not "
-    "have. **0** is a locally connected layer or a convolution.",
-    "convolution_share": "Share of the squared weights that the nearest convolution "
-    "explains. **1** is a convolution.",
-    "tie_penalty": "What the ties add to the loss, strength included.",
-    "off_template_penalty": "What the off-template weights add to the loss, strength "
-    "included.",
-}
+from keras_softconv.callbacks.dashboard import RUN
+from keras_softconv.callbacks.structure_log import Layers, StructureLog, numbers_of
+from keras_softconv.diagnostics import soft_layers
 
 
 class StructureMonitor(keras.callbacks.Callback):
-    """Logs to TensorBoard how convolutional every SoftConv layer of a model is.
+    """Shows in TensorBoard how convolutional every SoftConv layer of a model is.
 
     For each layer, at nested models' depth too, it writes the scalars
 
         softconv/<layer path>/family_variance
+        softconv/<layer path>/family_variance_min
+        softconv/<layer path>/family_variance_max
         softconv/<layer path>/off_template_mass
         softconv/<layer path>/convolution_share
         softconv/<layer path>/tie_penalty
         softconv/<layer path>/off_template_penalty
 
-    (formulas: `keras_softconv.diagnostics.structure_numbers` and `layer.penalties()`)
-    at the step `optimizer.iterations`, beginning with the state before training, which
-    is step 0 in a new model (of a model without weights yet it warns). They form a run of
-    their own, `<log_dir>/softconv`, so `log_dir` can be the one given to
+    (formulas: `keras_softconv.diagnostics.structure_numbers` and `layer.penalties()`; path:
+    `keras_softconv.diagnostics.soft_layers`) at the step `optimizer.iterations`, beginning
+    with the state before training, which is step 0 in a new model (of a model without
+    weights yet it warns). Besides, a layout for the Custom Scalars dashboard, with the
+    range of the variance over the families; penalties and strengths for the HParams
+    dashboard; and, at the end of the training, `structure_report` as text. On request it
+    also writes histograms and pictures.
+
+    They form a run of their own, `<log_dir>/softconv`, so `log_dir` can be the one given to
     `keras.callbacks.TensorBoard`. It is written by TensorBoard's own writer, on every
     backend, and by one process only where `keras.distribution` spreads the training over
-    several; the callback has to be in all of them.
+    several (scalars, layout and strengths there); the callback has to be in all of them. A
+    training that goes on, in the same process or in another, continues its curves; one that
+    crashes leaves a log up to its last write.
 
-    At the end of each epoch the same numbers stand in `logs` under the same names, for
+    At the end of each epoch the scalars stand in `logs` under the same names, for
     `History` and for every callback that comes *after* this one in the list
     (`CSVLogger`, `EarlyStopping`, ...).
 
     Args:
         log_dir: folder of the TensorBoard logs.
-        update_freq: `"epoch"` writes at the end of each epoch, `"batch"` after each
-            batch, an int n after each n batches (steps of the optimizer).
+        update_freq: `"epoch"` writes the scalars at the end of each epoch, `"batch"` after
+            each batch, an int n after each n batches (steps of the optimizer).
+        histogram_freq: after how many epochs to write histograms of the shades (template
+            weights minus family means) and of the off-template weights; 0 for never.
+        image_freq: after how many epochs to write the pictures of `keras_softconv.plots`
+            that are legible for a layer of its size; 0 for never. Needs matplotlib.
 
     Raises:
-        ValueError: for another `update_freq`, a `log_dir` that is a file, or a model
-            without SoftConv layers.
+        ValueError: for another frequency, a `log_dir` that is a file or cannot be written
+            to, or a model without SoftConv layers; the last two when the training begins.
+        ImportError: for pictures without matplotlib.
 
     Example:
     ```python
@@ -65,12 +69,24 @@ class StructureMonitor(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, log_dir: str | os.PathLike, update_freq: str | int = "epoch"
+        self,
+        log_dir: str | os.PathLike,
+        update_freq: str | int = "epoch",
+        histogram_freq: int = 0,
+        image_freq: int = 0,
     ) -> None:
         super().__init__()
         self.log_dir = _standardize_log_dir(log_dir)
         self.update_freq = _standardize_update_freq(update_freq)
-        self._writer = None
+        self.histogram_freq = _standardize_epochs("histogram_freq", histogram_freq)
+        self.image_freq = _standardize_epochs("image_freq", image_freq)
+        if self.image_freq and importlib.util.find_spec("matplotlib") is None:
+            raise ImportError(
+                "`image_freq` draws with matplotlib, which is not installed. Received: "
+                f"image_freq={image_freq}. `pip install matplotlib`, or leave it at 0."
+            )
+        self._log = None
+        self._has_logged = False
         self._last_step = None
         self._epoch_step = None
         if self.update_freq != "epoch":
@@ -83,6 +99,8 @@ class StructureMonitor(keras.callbacks.Callback):
             self._last_step = None
         super().set_model(model)
 
+    # Keras's moments.
+
     def on_train_begin(self, logs: dict | None = None) -> None:
         if not soft_layers(self.model) and self.model.built:
             raise ValueError(
@@ -91,6 +109,8 @@ class StructureMonitor(keras.callbacks.Callback):
                 f"{[layer.name for layer in self.model.layers]}. Add a SoftConv2D "
                 "layer, or leave the callback out."
             )
+        if _process()[0] == 0:
+            _check_writable(self.log_dir / RUN)
         self._epoch_step = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -101,9 +121,7 @@ class StructureMonitor(keras.callbacks.Callback):
     def _write_start(self) -> None:
         # Not in `on_train_begin`, where `BackupAndRestore` may still have to restore.
         layers = soft_layers(self.model).values()
-        if layers and all(layer.built for layer in layers):
-            self._write(self._numbers())
-        else:
+        if not layers or not all(layer.built for layer in layers):
             warnings.warn(
                 f"StructureMonitor cannot log model '{self.model.name}' before "
                 "training, because its weights are only made by the first step. Begin "
@@ -111,15 +129,18 @@ class StructureMonitor(keras.callbacks.Callback):
                 "see the start as well.",
                 stacklevel=2,
             )
+        elif self._step() != self._last_step:  # a second `fit` begins where one ended
+            self._write(numbers_of(self._layers()))
+            self._write_pictures(0)
 
     def _after_batch(self, batch: int, logs: dict | None = None) -> None:
         period = 1 if self.update_freq == "batch" else self.update_freq
         # Several steps may have passed at once (`steps_per_execution`).
         if self._step() // period > (self._last_step or 0) // period:
-            self._write(self._numbers())
+            self._write(numbers_of(self._layers()))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        numbers = self._numbers()
+        numbers = numbers_of(self._layers())
         if logs is not None:
             logs.update(numbers)
         if self._step() == self._epoch_step:
@@ -129,59 +150,78 @@ class StructureMonitor(keras.callbacks.Callback):
                 "log nothing. Train with `self.optimizer` in a custom `train_step`.",
                 stacklevel=2,
             )
+            return
         if self.update_freq == "epoch":
             self._write(numbers)
+        self._write_pictures(epoch + 1)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = None
+        if self._log is not None:
+            if _sees_all_weights():
+                self._log.report(self.model, self._step())
+            self._log.end()
+        self._log = None
+
+    # What is written.
 
     def _step(self) -> int:
         # `int` alone refuses what TensorFlow's strategies make of the variable.
         return int(ops.convert_to_numpy(self.model.optimizer.iterations))
 
-    def _numbers(self) -> dict[str, float]:
-        """Every number by its tag; only scalars leave the device."""
-        numbers = {}
+    def _layers(self) -> Layers:
         # Through `self.model`, which brings the weights up to date on JAX.
-        for path, layer in soft_layers(self.model).items():
-            if not layer.built:
-                continue
-            named = structure_numbers(layer) | layer.penalties()
-            values = ops.stack([ops.cast(value, "float32") for value in named.values()])
-            for name, value in zip(named, ops.convert_to_numpy(values), strict=True):
-                numbers[f"{RUN}/{path}/{name}"] = float(value)
-        return numbers
+        layers = soft_layers(self.model)
+        return {path: layer for path, layer in layers.items() if layer.built}
 
     def _write(self, numbers: dict[str, float]) -> None:
         step = self._step()
         if step == self._last_step:
-            return  # a second `fit` begins where the first one ended
-        self._last_step = step
-        if not _is_first_process():
             return
-        if self._writer is None:
-            self._writer = _new_writer(self.log_dir / RUN)
-        for tag, value in numbers.items():
-            description = DESCRIPTIONS[tag.rpartition("/")[2]]
-            self._writer.add_scalar(tag, value, step, description=description)
-        self._writer.flush()  # whatever becomes of the process
+        self._last_step = step
+        if _process()[0] == 0:
+            self._opened().numbers(numbers, step)
+
+    def _write_pictures(self, epochs: int) -> None:
+        if not _sees_all_weights():
+            return
+        if self.histogram_freq and epochs % self.histogram_freq == 0:
+            self._opened().histograms(self._layers(), self._step())
+        if self.image_freq and epochs % self.image_freq == 0:
+            self._opened().pictures(self._layers(), self._step())
+
+    def _opened(self) -> StructureLog:
+        if self._log is None:
+            folder, step = self.log_dir / RUN, self._step()
+            has_earlier_part = any(folder.glob("*tfevents*")) and not self._has_logged
+            restarts_at = step if step > 0 and has_earlier_part else None
+            self._log = StructureLog(folder, self._layers(), restarts_at)
+            self._has_logged = True
+        return self._log
 
 
-def _is_first_process() -> bool:
+def _process() -> tuple[int, int]:
+    """The number of this process, and of how many."""
     if keras.backend.backend() != "jax":
-        return True  # only on JAX does Keras train one model in several processes
+        return 0, 1  # only on JAX does Keras train one model in several processes
     import jax
 
-    return jax.process_index() == 0
+    return jax.process_index(), jax.process_count()
 
 
-def _new_writer(folder: Path) -> Any:
-    # Imports TensorFlow where it is installed, hence not before it is needed.
-    from tensorboard.summary import Writer
+def _sees_all_weights() -> bool:
+    return _process()[1] == 1
 
-    return Writer(str(folder))
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"StructureMonitor cannot write to its log directory '{folder}': {error}. "
+            "Expected a folder that can be made and written to. Give another `log_dir`."
+        ) from error
 
 
 def _standardize_log_dir(log_dir: Any) -> Path:
@@ -201,4 +241,13 @@ def _standardize_update_freq(update_freq: Any) -> str | int:
     raise ValueError(
         "`update_freq` must be 'epoch', 'batch' or a positive number of batches. "
         f"Received: update_freq={update_freq!r}. Use 'epoch', the cheapest."
+    )
+
+
+def _standardize_epochs(name: str, frequency: Any) -> int:
+    if is_integer(frequency) and frequency >= 0:
+        return int(frequency)
+    raise ValueError(
+        f"`{name}` must be a number of epochs, or 0 for never. Received: "
+        f"{name}={frequency!r}. Use 0, or 1 for every epoch."
     )

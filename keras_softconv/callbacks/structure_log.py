@@ -1,0 +1,98 @@
+"""The structure of a model in one run of TensorBoard."""
+
+from io import BytesIO
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+
+from keras_softconv import plots
+from keras_softconv.callbacks import dashboard
+from keras_softconv.callbacks.event_log import EventLog
+from keras_softconv.diagnostics import Members, structure_numbers, structure_report
+from keras_softconv.layers import BaseSoftConv
+from keras_softconv.weight_sharing import in_full_precision
+
+Layers = dict[str, BaseSoftConv]
+
+DOTS_PER_INCH = 100
+REPORTED_CHILDREN = 10
+
+
+def numbers_of(layers: Layers) -> dict[str, float]:
+    """Every scalar by its tag; only these leave the device."""
+    numbers = {}
+    for path, layer in layers.items():
+        named = structure_numbers(layer) | layer.penalties()
+        values = ops.stack([ops.cast(value, "float32") for value in named.values()])
+        for name, value in zip(named, ops.convert_to_numpy(values), strict=True):
+            numbers[dashboard.tag_of(path, name)] = float(value)
+    return numbers
+
+
+class StructureLog:
+    """Writes numbers, pictures and reports of SoftConv layers.
+
+    Args:
+        folder: of the run.
+        layers: built layers by path, for the layout of the dashboard.
+        restarts_at: the step at which a training goes on whose earlier part is in the
+            folder already; None for any other.
+    """
+
+    def __init__(self, folder: Path, layers: Layers, restarts_at: int | None) -> None:
+        self._log = EventLog(folder)
+        if restarts_at is not None:
+            self._log.restart(restarts_at)
+        self._log.layout(dashboard.layout_of(list(layers)))
+        self._log.hyper_parameters(dashboard.hyper_parameters(layers))
+
+    def numbers(self, numbers: dict[str, float], step: int) -> None:
+        for tag, value in numbers.items():
+            description = dashboard.SCALARS[tag.rpartition("/")[2]]
+            self._log.scalar(tag, value, step, description)
+        self._log.flush()  # whatever becomes of the process
+
+    def histograms(self, layers: Layers, step: int) -> None:
+        for path, layer in layers.items():
+            for name, (values, absent) in _distributions(layer).items():
+                tag = dashboard.tag_of(path, name)
+                description = dashboard.HISTOGRAMS[name]
+                self._log.histogram(tag, values, absent, step, description)
+        self._log.flush()
+
+    def pictures(self, layers: Layers, step: int) -> None:
+        for path, layer in layers.items():
+            for name, picture in plots.legible(layer).items():
+                png = BytesIO()
+                picture(layer).savefig(png, format="png", dpi=DOTS_PER_INCH)
+                tag = dashboard.tag_of(path, f"pictures/{name}")
+                self._log.image(tag, png.getvalue(), step, dashboard.IMAGES[name])
+        self._log.flush()
+
+    def report(self, model: keras.Model, step: int) -> None:
+        report = structure_report(model, children=REPORTED_CHILDREN)
+        tag = f"{dashboard.RUN}/report"
+        self._log.text(tag, report.to_markdown(), step, dashboard.REPORT)
+
+    def end(self) -> None:
+        self._log.end_of_session()
+        self._log.close()
+
+
+def _distributions(layer: BaseSoftConv) -> dict[str, tuple[np.ndarray, int]]:
+    """Shades and off-template weights, and how many zeros among them are no weights."""
+    members = Members(layer)
+    geometry = members.geometry
+    deviations = in_full_precision(layer.deviations)
+    shades = ops.convert_to_numpy(members.shades)
+    off_template = ops.convert_to_numpy(members.sharing.off_template(deviations))
+    return {
+        "shades": (shades, shades.size - geometry.template_size),
+        "off_template_weights": (
+            off_template,
+            off_template.size - (geometry.size - geometry.template_size),
+        ),
+    }
