@@ -123,7 +123,7 @@ def hyper_parameters(layers: dict[str, BaseSoftConv]) -> dict[str, Any]:
             ),
             "halo": "none" if layer.halo is None else str(layer.halo),
         }
-        values |= {tag_of(path, name): value for name, value in named.items()}
+        values |= {f"{path}/{name}": value for name, value in named.items()}
     return values
 
 

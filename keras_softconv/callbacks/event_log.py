@@ -78,7 +78,10 @@ class EventLog:
         self._add_tensor(metadata.SESSION_END_INFO_TAG, np.float32(0), content, 0)
 
     def restart(self, step: int) -> None:
-        """Tell readers to forget what earlier files of the run say of later steps."""
+        """Tell readers to forget what earlier files say of this step and later ones.
+
+        TensorBoard takes the first such message of a run for its beginning.
+        """
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         started = SessionLog(status=SessionLog.START)
@@ -102,6 +105,22 @@ class EventLog:
         from tensorboard.compat.proto.event_pb2 import Event
 
         self._writer.add_event(Event(step=step, wall_time=time.time(), summary=summary))
+
+
+def is_logged(folder: Path, tag: str, step: int) -> bool:
+    """Whether the event files of a run have a value of a tag at a step."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    for file in event_files(folder):
+        for event in EventFileLoader(str(file)).Load():
+            if event.step == step and tag in [one.tag for one in event.summary.value]:
+                return True
+    return False
+
+
+def event_files(folder: Path) -> list[Path]:
+    """The event files of a run."""
+    return sorted(folder.glob("*tfevents*"))
 
 
 def histogram_buckets(values: np.ndarray, absent: int) -> np.ndarray:

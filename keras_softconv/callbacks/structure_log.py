@@ -7,7 +7,6 @@ import keras
 import numpy as np
 from keras import ops
 
-
 from keras_softconv import plots
 from keras_softconv.callbacks import dashboard
 from keras_softconv.callbacks.event_log import EventLog
@@ -38,14 +37,14 @@ class StructureLog:
     Args:
         folder: of the run.
         layers: built layers by path, for the layout of the dashboard.
-        restarts_at: the step at which a training goes on whose earlier part is in the
-            folder already; None for any other.
+        begins_at: what the folder has at this step and later is overtaken; None if
+            nothing is.
     """
 
-    def __init__(self, folder: Path, layers: Layers, restarts_at: int | None) -> None:
+    def __init__(self, folder: Path, layers: Layers, begins_at: int | None) -> None:
         self._log = EventLog(folder)
-        if restarts_at is not None:
-            self._log.restart(restarts_at)
+        if begins_at is not None:
+            self._log.restart(begins_at)
         self._log.layout(dashboard.layout_of(list(layers)))
         self._log.hyper_parameters(dashboard.hyper_parameters(layers))
 

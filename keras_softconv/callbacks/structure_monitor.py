@@ -11,7 +11,8 @@ import keras
 from keras import ops
 
 from keras_softconv.arguments import is_integer
-from keras_softconv.callbacks.dashboard import RUN
+from keras_softconv.callbacks.dashboard import RUN, tag_of
+from keras_softconv.callbacks.event_log import event_files, is_logged
 from keras_softconv.callbacks.structure_log import Layers, StructureLog, numbers_of
 from keras_softconv.diagnostics import soft_layers
 
@@ -87,6 +88,7 @@ class StructureMonitor(keras.callbacks.Callback):
             )
         self._log = None
         self._has_logged = False
+        self._overtaken_from = None
         self._last_step = None
         self._epoch_step = None
         if self.update_freq != "epoch":
@@ -129,9 +131,20 @@ class StructureMonitor(keras.callbacks.Callback):
                 "see the start as well.",
                 stacklevel=2,
             )
-        elif self._step() != self._last_step:  # a second `fit` begins where one ended
-            self._write(numbers_of(self._layers()))
+            return
+        numbers = numbers_of(self._layers())  # by all processes alike
+        if not self._is_start_logged():
+            self._write(numbers)
             self._write_pictures(0)
+
+    def _is_start_logged(self) -> bool:
+        """Whether an earlier `fit`, perhaps of another process, ended with this step."""
+        step = self._step()
+        if not self._has_logged and step > 0 and _process()[0] == 0:
+            tag = tag_of(next(iter(self._layers())), "family_variance")
+            if is_logged(self.log_dir / RUN, tag, step):
+                self._last_step, self._overtaken_from = step, step + 1
+        return step == self._last_step
 
     def _after_batch(self, batch: int, logs: dict | None = None) -> None:
         period = 1 if self.update_freq == "batch" else self.update_freq
@@ -191,12 +204,17 @@ class StructureMonitor(keras.callbacks.Callback):
 
     def _opened(self) -> StructureLog:
         if self._log is None:
-            folder, step = self.log_dir / RUN, self._step()
-            has_earlier_part = any(folder.glob("*tfevents*")) and not self._has_logged
-            restarts_at = step if step > 0 and has_earlier_part else None
-            self._log = StructureLog(folder, self._layers(), restarts_at)
+            folder = self.log_dir / RUN
+            self._log = StructureLog(folder, self._layers(), self._begins_at(folder))
             self._has_logged = True
         return self._log
+
+    def _begins_at(self, folder: Path) -> int | None:
+        """From which step on this training overtakes what is in the folder."""
+        step, has_earlier_part = self._step(), bool(event_files(folder))
+        if self._has_logged or (step == 0 and has_earlier_part):
+            return None  # another fit, or perhaps another model
+        return step if self._overtaken_from is None else self._overtaken_from
 
 
 def _process() -> tuple[int, int]:
