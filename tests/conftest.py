@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, settings
 INDEPENDENT = (
     "architecture", "arguments", "backends", "benchmarks", "distribution",
     "learning_benchmarks",
-    "documentation", "examples", "memory", "scaling_out",
+    "dashboard", "documentation", "examples", "memory", "scaling_out",
 )  # fmt: skip
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
