@@ -1,0 +1,110 @@
+"""Two states of one layer side by side, and which pictures a layer may have."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import keras
+
+from keras_softconv.layers import BaseSoftConv
+from keras_softconv.plots.checks import check_layer
+from keras_softconv.plots.connections import Connections, connections
+from keras_softconv.plots.drawing import Picture, new_figure
+from keras_softconv.plots.maps import OffTemplate, Shades, off_template, shades
+from keras_softconv.plots.matrices import KernelMatrix, kernel_matrix
+
+PICTURES: dict[str, tuple[Callable, type[Picture]]] = {
+    "connections": (connections, Connections),
+    "kernel_matrix": (kernel_matrix, KernelMatrix),
+    "shades": (shades, Shades),
+    "off_template": (off_template, OffTemplate),
+}
+
+
+def before_and_after(
+    picture: Callable | str, layer: BaseSoftConv, weights: Sequence[Any], **options: Any
+) -> Any:
+    """The same picture of a layer with earlier weights and as it is, in the same colours.
+
+    Args:
+        picture: `connections`, `kernel_matrix`, `shades` or `off_template`, or its name.
+        layer: a built SoftConv layer; it is not changed.
+        weights: what `layer.get_weights()` returned before.
+        options: of the picture.
+
+    Returns:
+        A `matplotlib.figure.Figure`: `.savefig(path)`.
+
+    Raises:
+        ValueError: for any other picture, for weights that are not those of the layer,
+            and what the picture refuses.
+        ImportError: without matplotlib, which the package does not require.
+
+    Example:
+    ```python
+    begin = layer.get_weights()
+    model.fit(x, y)
+    before_and_after("shades", layer, begin, filter=2).savefig("learnt.png")
+    ```
+    """
+    kind = _picture_class(picture)
+    check_layer(layer)
+    _check_weights(layer, weights)
+    after = kind(layer, **options)
+    with keras.StatelessScope(list(zip(layer.weights, weights, strict=True))):
+        before = kind(layer, **after.options)
+    width, height = after.size
+    figure = new_figure((2 * width, max(height, before.size[1])))
+    reach = before.reach.joined(after.reach)
+    halves = figure.subfigures(1, 2)
+    for half, name, drawn in zip(halves, ("before", "after"), (before, after), strict=True):
+        drawn.draw(half, reach)
+        half.suptitle(f"{name}: {drawn.title}", fontsize="medium")
+    return figure
+
+
+def legible(layer: BaseSoftConv) -> dict[str, Callable]:
+    """The pictures that are not too large for a layer, by name.
+
+    Only its shapes are asked, so that this takes no time for a layer of any size.
+
+    Args:
+        layer: a built SoftConv layer.
+
+    Returns:
+        Some of `connections`, `kernel_matrix`, `shades` and `off_template`; each draws the
+        layer without further arguments.
+
+    Raises:
+        ValueError: for anything but a built SoftConv layer.
+    """
+    check_layer(layer)
+    found = {}
+    for name, (function, kind) in PICTURES.items():
+        with suppress(ValueError):
+            kind.check_size(layer.weight_sharing.geometry)
+            found[name] = function
+    return found
+
+
+def _picture_class(picture: Callable | str) -> type[Picture]:
+    for name, (function, kind) in PICTURES.items():
+        if picture is function or picture == name:
+            return kind
+    raise ValueError(
+        f"`picture` must be one of {list(PICTURES)}, or one of these functions. Received: "
+        f"picture={picture!r}."
+    )
+
+
+def _check_weights(layer: BaseSoftConv, weights: Sequence[Any]) -> None:
+    expected = [tuple(weight.shape) for weight in layer.weights]
+    received: Any = type(weights).__name__
+    if isinstance(weights, (list, tuple)):
+        received = [tuple(getattr(weight, "shape", ())) for weight in weights]
+    if received != expected:
+        raise ValueError(
+            f"`weights` do not fit layer '{layer.name}'. Expected arrays of the shapes "
+            f"{expected}. Received: {received}. Give what `layer.get_weights()` returned "
+            "earlier."
+        )
