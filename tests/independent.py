@@ -80,12 +80,14 @@ def scores(kernel: np.ndarray, ids: np.ndarray, conv_shape: tuple) -> np.ndarray
         for border in (False, True)
         if (group := (ids == tap) & (at_border == border)).any()
     ]
+    spread = away.copy()
     for group in groups:
         away[group] = np.abs(kernel[group] - np.median(kernel[group]))
-    inside = away[ids >= 0]
+        spread[group] = away[group] * group.sum() / (group.sum() - 0.8)
+    inside = spread[ids >= 0]
     typical = (1.4826 * np.median(inside) or 1.2533 * inside.mean()) if inside.size else 0
     for group in groups:
-        n, sigma = group.sum(), 1.4826 * np.median(away[group])
+        n, sigma = group.sum(), 1.4826 * np.median(spread[group])
         sigma = np.sqrt((n * sigma**2 + 4 * typical**2) / (n + 4))
         found[group] = away[group] / sigma if sigma else 0.0
     return found

@@ -74,8 +74,10 @@ def test_geometry_knows_neither_keras_nor_tensors():
 
 
 def test_no_backend_is_imported_but_where_the_frameworks_differ():
-    # The monitor asks JAX which process it is; gradients are each framework's own.
+    # The monitor asks JAX which process it is; compilers and gradients are each
+    # framework's own.
     expected = {
+        "compiled_numbers": {"jax", "tensorflow"},
         "structure_monitor": {"jax"},
         "curvature": {"jax", "tensorflow", "torch"},
     }

@@ -24,10 +24,17 @@ class EventLog:
 
         self._writer = EventFileWriter(str(folder))
 
-    def scalar(self, tag: str, value: float, step: int, description: str) -> None:
+    def scalars(
+        self, values: dict[str, float], step: int, descriptions: dict[str, str]
+    ) -> None:
+        """Values and what they mean, by tag; all in one record, which is quicker."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
-        self._add(scalar_pb(tag, value, description), step)
+        together = Summary()
+        for tag, value in values.items():
+            together.MergeFrom(scalar_pb(tag, value, descriptions[tag]))
+        self._add(together, step)
 
     def text(self, tag: str, markdown: str, step: int, description: str) -> None:
         from tensorboard.plugins.text.summary_v2 import text_pb

@@ -9,26 +9,14 @@ from keras import ops
 
 from keras_softconv import plots
 from keras_softconv.callbacks import dashboard
+from keras_softconv.callbacks.compiled_numbers import Layers
 from keras_softconv.callbacks.event_log import EventLog
-from keras_softconv.diagnostics import Members, structure_numbers, structure_report
+from keras_softconv.diagnostics import Members, structure_report
 from keras_softconv.layers import BaseSoftConv
 from keras_softconv.weight_sharing import in_full_precision
 
-Layers = dict[str, BaseSoftConv]
-
 DOTS_PER_INCH = 100
 REPORTED_CHILDREN = 10
-
-
-def numbers_of(layers: Layers) -> dict[str, float]:
-    """Every scalar by its tag; only these leave the device."""
-    numbers = {}
-    for path, layer in layers.items():
-        named = structure_numbers(layer) | layer.penalties()
-        values = ops.stack([ops.cast(value, "float32") for value in named.values()])
-        for name, value in zip(named, ops.convert_to_numpy(values), strict=True):
-            numbers[dashboard.tag_of(path, name)] = float(value)
-    return numbers
 
 
 class StructureLog:
@@ -49,9 +37,8 @@ class StructureLog:
         self._log.hyper_parameters(dashboard.hyper_parameters(layers))
 
     def numbers(self, numbers: dict[str, float], step: int) -> None:
-        for tag, value in numbers.items():
-            description = dashboard.SCALARS[tag.rpartition("/")[2]]
-            self._log.scalar(tag, value, step, description)
+        named = {tag: dashboard.SCALARS[tag.rpartition("/")[2]] for tag in numbers}
+        self._log.scalars(numbers, step, named)
         self._log.flush()  # whatever becomes of the process
 
     def histograms(self, layers: Layers, step: int) -> None:

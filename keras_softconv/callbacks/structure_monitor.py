@@ -11,9 +11,10 @@ import keras
 from keras import ops
 
 from keras_softconv.arguments import is_integer
+from keras_softconv.callbacks.compiled_numbers import CompiledNumbers, Layers
 from keras_softconv.callbacks.dashboard import RUN, tag_of
 from keras_softconv.callbacks.event_log import event_files, is_logged
-from keras_softconv.callbacks.structure_log import Layers, StructureLog, numbers_of
+from keras_softconv.callbacks.structure_log import StructureLog
 from keras_softconv.diagnostics import soft_layers
 
 
@@ -86,6 +87,7 @@ class StructureMonitor(keras.callbacks.Callback):
                 "`image_freq` draws with matplotlib, which is not installed. Received: "
                 f"image_freq={image_freq}. `pip install matplotlib`, or leave it at 0."
             )
+        self._numbers = CompiledNumbers()
         self._log = None
         self._has_logged = False
         self._overtaken_from = None
@@ -132,7 +134,7 @@ class StructureMonitor(keras.callbacks.Callback):
                 stacklevel=2,
             )
             return
-        numbers = numbers_of(self._layers())  # by all processes alike
+        numbers = self._numbers(self._layers())  # by all processes alike
         if not self._is_start_logged():
             self._write(numbers)
             self._write_pictures(0)
@@ -150,10 +152,10 @@ class StructureMonitor(keras.callbacks.Callback):
         period = 1 if self.update_freq == "batch" else self.update_freq
         # Several steps may have passed at once (`steps_per_execution`).
         if self._step() // period > (self._last_step or 0) // period:
-            self._write(numbers_of(self._layers()))
+            self._write(self._numbers(self._layers()))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        numbers = numbers_of(self._layers())
+        numbers = self._numbers(self._layers())
         if logs is not None:
             logs.update(numbers)
         if self._step() == self._epoch_step:

@@ -1,5 +1,6 @@
 """The members that stand out of their family."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,58 +23,68 @@ def scores(members: Members) -> np.ndarray:
     """How far each member stands out, `(*output_grid, families)`; 0 where void.
 
         score = |w - median| / sigma
-        sigma^2 = (n (1.4826 MAD)^2 + 4 sigma_layer^2) / (n + 4)
+        sigma^2 = (n (1.4826 c MAD)^2 + 4 sigma_layer^2) / (n + 4),  c = n / (n - 0.8)
 
     with the median and the MAD (median absolute deviation from it) of the n members of
     the same family: of those whose output sees padding where this one does, of those that
     see none otherwise, since what stands at a border lacks a part of its neighbours and
     differs for that reason already. This is the modified z-score of Iglewicz and Hoaglin
-    ("How to detect and handle outliers", 1993), with the spread of a family moderated by
-    that of the layer (as Smyth, "Linear models and empirical Bayes methods", 2004, does
-    with variances): otherwise a family of few, or one that is all but tied, would make
-    problem children of its least unevenness. `sigma_layer` is 1.4826 times the median of
-    all `|w - median|`, or where more than half of the members are exactly tied, 1.2533
-    times their mean.
+    ("How to detect and handle outliers", 1993); c takes the bias from the MAD of few
+    (Croux and Rousseeuw, "Time-efficient algorithms for two highly robust estimators of
+    scale", 1992); and the spread of a family is moderated by that of the layer (as Smyth,
+    "Linear models and empirical Bayes methods", 2004, does with variances): otherwise a
+    family that is all but tied would make problem children of its least unevenness.
+    `sigma_layer` is 1.4826 times the median of all `c |w - median|`, or where more than
+    half of the members are exactly tied, 1.2533 times their mean.
     """
-    away, spreads, sizes = _from_medians(members)
-    of_layer = _spread_of_layer(away[np.isfinite(away)])
-    weighted = sizes * (MEDIAN_TO_SIGMA * spreads) ** 2 + PRIOR_MEMBERS * of_layer**2
+    away, sizes = _from_medians(members)
+    spreads = away * sizes / (sizes - 0.8)
+    of_layer = _spread_of_layer(spreads[np.isfinite(spreads)])
+    of_families = MEDIAN_TO_SIGMA * _by_group(_medians, spreads, members)
+    weighted = sizes * of_families**2 + PRIOR_MEMBERS * of_layer**2
     sigmas = np.sqrt(weighted / (sizes + PRIOR_MEMBERS))
     found = np.divide(away, sigmas, out=np.zeros_like(away), where=sigmas > 0)
     return np.nan_to_num(found).reshape(members.shades.shape)
 
 
-def _from_medians(members: Members) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distance of each member from its median, and MAD and size of its group.
+def _from_medians(members: Members) -> tuple[np.ndarray, np.ndarray]:
+    """How far each member is from the median of its group, and how many are in that.
 
     Returns:
         Float64 arrays `(positions, families)`, the first NaN where void.
     """
     shades = ops.convert_to_numpy(members.shades).astype("float64")
     shades = shades.reshape(-1, members.geometry.families)
-    at_border = members.geometry.sees_padding.ravel()
-    if at_border.any():
+    if members.geometry.sees_padding.any():
         is_member = ops.convert_to_numpy(members.sharing.is_member())
         shades[~is_member.reshape(shades.shape)] = np.nan
-    away, spreads, sizes = (np.zeros_like(shades) for _ in range(3))
+    away = np.abs(shades - _by_group(_medians, shades, members))
+    return away, _by_group(_counts, shades, members)
+
+
+def _by_group(of: Callable, values: np.ndarray, members: Members) -> np.ndarray:
+    """What `of` says of each column of values, at the border and away from it."""
+    found = np.zeros_like(values)
+    at_border = members.geometry.sees_padding.ravel()
     for group in (at_border, ~at_border):
-        away[group] = np.abs(shades[group] - _medians(shades[group]))
-        spreads[group] = _medians(away[group])
-        sizes[group] = np.isfinite(away[group]).sum(axis=0)
-    return away, spreads, sizes
+        if group.any():
+            found[group] = of(values[group])
+    return found
+
+
+def _counts(values: np.ndarray) -> np.ndarray:
+    return np.isfinite(values).sum(axis=0)
 
 
 def _medians(values: np.ndarray) -> np.ndarray:
     """Of each column, of what is finite in it; 0 where nothing is."""
-    if np.isfinite(values).all() and len(values):
+    if np.isfinite(values).all():
         return np.median(values, axis=0)
-    ordered = np.sort(values, axis=0)  # NaN last
-    counts = np.isfinite(values).sum(axis=0)
-    if not len(values):
-        return np.zeros(values.shape[1])
+    ordered, counts = np.sort(values, axis=0), _counts(values)  # NaN last
     halves = [np.maximum(counts - 1, 0) // 2, counts // 2]
-    halves = [np.take_along_axis(ordered, half[None], axis=0)[0] for half in halves]
-    return np.where(counts > 0, np.mean(halves, axis=0), 0.0)
+    halves = [np.minimum(half, len(values) - 1)[None] for half in halves]
+    middle = np.mean([np.take_along_axis(ordered, h, axis=0)[0] for h in halves], axis=0)
+    return np.where(counts > 0, middle, 0.0)
 
 
 def _spread_of_layer(away: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """Reports as text and as Markdown."""
 
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from textwrap import fill
 
 from keras_softconv.diagnostics.problem_children import REMARKABLE
@@ -19,7 +20,9 @@ LEGEND = (
 
 def readable(number: float) -> str:
     """A number as reports, pictures and tables show it: four digits, integers in full."""
-    return f"{number:,}" if isinstance(number, int) else f"{number:.4g}"
+    if isinstance(number, Integral):
+        return f"{number:,}"
+    return f"{number + 0.0:.4g}"  # no negative zero
 
 
 def text_table(rows: Rows) -> str:
