@@ -7,9 +7,11 @@ PYTEST = $(RUN) -m pytest --numprocesses auto --dist loadfile
 INSTALLED = $(VENV)/installed
 BACKENDS = $(VENV)/installed-backends
 KERAS2 = $(VENV)/keras2/installed
-FULL_LOGS := logs/full-$(shell date +%Y%m%d-%H%M%S)
+NOW := $(shell date +%Y%m%d-%H%M%S)
+FULL_LOGS := logs/full-$(NOW)
+FIGURE_LOGS := logs/figures-$(NOW)
 
-.PHONY: help test test-jax test-torch lint demo demo-quick demo-full bench bench-quick evidence clean
+.PHONY: help test test-jax test-torch lint demo demo-quick demo-full bench bench-quick evidence figures clean
 
 help:  ## Show this text.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -61,11 +63,18 @@ bench: $(BACKENDS) $(KERAS2)  ## Measure time and memory, rewrite docs/performan
 bench-quick: $(BACKENDS) $(KERAS2)  ## Try the same on tiny layers and write nothing.
 	$(RUN) benchmarks/run_all.py --quick
 
-evidence: $(INSTALLED)  ## Train for the tables and pictures of docs/penalties.md: an hour.
+evidence: $(INSTALLED)  ## Train for the tables of docs/penalties.md: an hour.
 	$(RUN) benchmarks/departures.py --write
 	$(RUN) benchmarks/strengths.py --write
+
+figures: $(INSTALLED) demo-full  ## Make every picture of README and docs again: 20 min.
+	$(RUN) examples/plot_families.py --output docs/families.png
+	$(RUN) examples/problem_children.py --output docs/problem_children.png
+	$(RUN) examples/soften_a_network.py --log-dir $(FIGURE_LOGS) --output docs/where.png
+	$(RUN) docs/screenshot.py $(FIGURE_LOGS) --output docs/tensorboard.png
 	$(RUN) examples/plot_penalties.py --output docs/penalties.png
 	$(RUN) examples/regularization_path.py --output docs/path.png
+	$(RUN) benchmarks/scaling.py --plot docs/scaling.png
 
 clean:  ## Remove the environment and everything made by the other targets.
 	rm -rf $(VENV) build dist logs *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -12,7 +12,8 @@ VERSION = re.search(
     re.MULTILINE,
 )[1]
 
-EXAMPLES = ["matplotlib>=3.8", "scikit-learn>=1.4"]
+PLOTS = ["matplotlib>=3.8"]
+EXAMPLES = [*PLOTS, "scikit-learn>=1.4"]
 BACKENDS = ["jax>=0.6", "torch>=2.6"]
 TEST = ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6"]
 
@@ -34,6 +35,7 @@ setup(
     extras_require={
         "backends": BACKENDS,
         "examples": EXAMPLES,
+        "plots": PLOTS,
         "test": EXAMPLES + TEST,
     },
     classifiers=[

@@ -1,6 +1,6 @@
 """What StructureMonitor costs a training: one write of its scalars in a hundred steps.
 
-    python benchmarks/monitoring.py [--rounds 9]
+    python benchmarks/monitoring.py [--rounds 5]
 
 For each backend that is installed, in a process of its own: a hundred steps of `fit`, then
 one write, over and over. Told is the time of a write in % of that of its hundred steps, the
@@ -67,7 +67,7 @@ def measure(case: tuple, rounds: int) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backend", choices=BACKENDS, help="only this one")
     options = parser.parse_args()
     if options.backend is None:

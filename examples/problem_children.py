@@ -85,7 +85,7 @@ class Learner:
     """A compiled model that learns one draw after the other."""
 
     def __init__(self, task: Task, ties=None) -> None:
-        layer = task.soft_layer(ties or L1(0.003))
+        layer = task.soft_layer(ties or L1(0.005))
         self.model = keras.Sequential([keras.Input((*task.grid, 1)), layer], name="array")
         self.layer = layer
         rate = keras.optimizers.schedules.CosineDecay(3e-2, STEPS * EPOCHS)

@@ -1,6 +1,6 @@
 """Dense layers that would rather be convolutions, as far as the data agree."""
 
-from keras_softconv import callbacks, diagnostics, optimizers, regularizers
+from keras_softconv import callbacks, diagnostics, optimizers, plots, regularizers
 from keras_softconv.conversion import from_conv, harden, soften, to_conv
 from keras_softconv.diagnostics import structure_report
 from keras_softconv.layers import SoftConv1D, SoftConv2D, SoftConv3D
@@ -18,6 +18,7 @@ __all__ = [
     "from_conv",
     "harden",
     "optimizers",
+    "plots",
     "regularization_path",
     "regularizers",
     "soften",

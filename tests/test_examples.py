@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -114,3 +115,73 @@ def test_regularization_path_finds_strengths_and_draws_the_path(tmp_path):
     assert len(errors) == 3
     assert all(0 < float(error) < 100 for error in errors)
     assert imread(output).shape[0] > 500
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_planted_problem_children_are_ranked_first(rank, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from problem_children import TASKS, Learner, draw, most_deviant
+
+    draws = [draw(TASKS[rank], seed) for seed in range(10)]
+    lasso, ridge = Learner(TASKS[rank]), Learner(TASKS[rank], keras.regularizers.L2(0.01))
+    right, errors = 0, {lasso: [], ridge: []}
+    for learner in (lasso, ridge):
+        for seed, data in enumerate(draws):
+            report = learner.learn(data, seed)
+            errors[learner].append(learner.error(data))
+            if learner is lasso:
+                right += set(most_deviant(report)) == data.planted
+    assert right >= 9
+    # The best of the ridges 0.001, 0.01, 0.03 and 0.1.
+    assert np.mean(errors[ridge]) > 5 * np.mean(errors[lasso])
+
+
+def test_problem_children_reports_and_draws_where_they_are(tmp_path):
+    output = tmp_path / "children.png"
+    result = run("problem_children.py", "--output", str(output))
+    assert result.returncode == 0, result.stderr
+    planted, found = re.findall(
+        r"^(?:planted|most deviant): +(\[.*\])$", result.stdout, re.M
+    )
+    assert planted == found
+    assert "ranked first in 1 of 1 draws" in result.stdout
+    assert "Problem children of soft: " in result.stdout
+    picture = imread(output)[..., :3]
+    # Nine panels with five framed pixels each, some of them at the border.
+    is_frame = picture.max(axis=2) < 0.2
+    assert is_frame.sum() > 2000
+
+
+def test_soften_a_network_tells_which_layer_left_the_convolution(tmp_path):
+    output, logs = tmp_path / "where.png", tmp_path / "logs"
+    options = ["--quick", "--log-dir", str(logs), "--output", str(output)]
+    result = run("soften_a_network.py", *options)
+    assert result.returncode == 0, result.stderr
+    rows = re.findall(r"^network/(\w+) +(\S+)% +(\S+)% +(\S+)%$", result.stdout, re.M)
+    assert [name for name, *_ in rows] == ["edges", "strokes"]
+    for _, *shares in rows:
+        convolution, family, off_template = map(float, shares)
+        assert 90 < convolution
+        np.testing.assert_allclose(convolution + family + off_template, 100, atol=0.02)
+    assert len(re.findall(r"[0-9.]+ %", result.stdout)) >= 4
+    assert imread(output).shape[0] > 600
+    tags = EventAccumulator(str(logs / "softconv")).Reload().Tags()["tensors"]
+    assert "softconv/network/edges/pictures/shades" in tags
+    assert "softconv/report" in tags
+
+
+def test_plot_families_finds_the_problem_child(tmp_path):
+    output = tmp_path / "families.png"
+    result = run("plot_families.py", "--output", str(output))
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^\(0, 1\) +\(1, 0, 0, 0\) ", result.stdout, re.M)
+    assert re.search(r"^soft .* 36 +6 +20$", result.stdout, re.M)  # four, one, and 0
+    left, right = np.array_split(imread(output)[..., :3], 2, axis=1)
+    # Amber lines of off-template weights, in the plot and not in its legend.
+    is_amber = [
+        (half[..., 0] > 0.9) & (half[..., 2] < 0.5) & (half[..., 1] > 0.5)
+        for half in (left, right)
+    ]
+    in_plot = [amber[:, : amber.shape[1] * 2 // 3].sum() for amber in is_amber]
+    assert in_plot[0] > 500
+    assert in_plot[1] == 0

@@ -317,7 +317,7 @@ def test_what_would_not_be_legible_is_refused_and_not_offered(rng):
     assert set(plots.legible(large)) == {"shades", "off_template"}
     for draw in plots.legible(large).values():
         draw(large)
-    with pytest.raises(ValueError, match=r"36,100 lines.*5,000.*`shades`.*kernel_matrix"):
+    with pytest.raises(ValueError, match=r"36,100 lines.*1,500.*`shades`.*kernel_matrix"):
         plots.connections(large)
     with pytest.raises(ValueError, match=r"32,768 and 65,536 rows.*1,024.*`shades`"):
         plots.kernel_matrix(large)

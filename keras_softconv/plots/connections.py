@@ -25,7 +25,7 @@ from keras_softconv.plots.drawing import (
 )
 from keras_softconv.plots.view import Reach, Shape, View, largest
 
-MOST_LINES, MOST_NODES, MOST_CHILDREN, MOST_LABELS = 5000, 400, 5, 40
+MOST_LINES, MOST_NODES, MOST_CHILDREN, MOST_LABELS = 1500, 400, 5, 40
 REMEDY = "Draw `shades` or `off_template` instead, or `kernel_matrix` of a smaller layer."
 
 
@@ -47,7 +47,7 @@ def connections(layer: BaseSoftConv, *, channel: int = 0, filter: int = 0) -> An
 
     Raises:
         ValueError: for anything but a built SoftConv layer, for a channel or filter that
-            it does not have, and for more than 5000 lines or 400 nodes a side.
+            it does not have, and for more than 1500 lines or 400 nodes a side.
         ImportError: without matplotlib, which the package does not require.
 
     Example:
