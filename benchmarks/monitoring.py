@@ -4,7 +4,8 @@
 
 For each backend that is installed, in a process of its own: a hundred steps of `fit`, then
 one write, over and over. Told is the time of a write in % of that of its hundred steps, the
-median over the rounds, and how long the first write takes, which compiles.
+median over the rounds, how long the first write takes, which compiles, and how long the
+report of a layer of 50 million weights takes.
 """
 
 import argparse
@@ -65,6 +66,15 @@ def measure(case: tuple, rounds: int) -> tuple[float, float, float]:
     return 1e3 * median(steps[1:]) / STEPS, median(ratios[1:]), writes[0]
 
 
+def seconds_of_report() -> float:
+    """Of `structure_report` for 50 million weights, the second time."""
+    from keras_softconv import SoftConv2D, structure_report
+
+    layer = SoftConv2D(16, 3, padding="same", deviation_initializer="glorot_uniform")
+    layer.build((None, 32, 32, 3))
+    return [seconds(structure_report, layer) for _ in range(2)][-1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -83,6 +93,7 @@ def main() -> None:
         rows.append([name, f"{step:.2f}", f"{share:.2f} %", f"{first:.1f}"])
     head = ["layer", "step, ms", "a write / 100 steps", "first write, s"]
     print(f"On {options.backend}:\n\n{table(head, rows)}\n")
+    print(f"Report of 50 million weights: {seconds_of_report():.1f} s\n")
 
 
 if __name__ == "__main__":

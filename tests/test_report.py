@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 
 import independent
 import keras
@@ -186,6 +187,18 @@ def test_the_report_of_a_model_has_all_layers_and_prints_its_numbers(rng):
     assert str(report["two/first"]).splitlines()[2].startswith("two/first ")
     assert report["two/first"].to_markdown().count("| two/first |") == 2
     assert max(map(len, text.splitlines())) <= 92
+
+
+def test_no_index_of_all_weights_is_made(rng):
+    layer = SoftConv2D(8, 3, padding="same", deviation_initializer="glorot_uniform")
+    layer.build((None, 16, 16, 3))
+    structure_report(layer)  # what is imported and compiled does not count
+    tracemalloc.start()
+    report = structure_report(layer)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The weights and what sorting them takes; an index would be twice the weights.
+    assert peak < 5 * 4 * report["weights"]
 
 
 def test_an_empty_kernel_is_reported_as_a_convolution():
