@@ -88,6 +88,7 @@ def scores(kernel: np.ndarray, ids: np.ndarray, conv_shape: tuple) -> np.ndarray
     typical = (1.4826 * np.median(inside) or 1.2533 * inside.mean()) if inside.size else 0
     for group in groups:
         n, sigma = group.sum(), 1.4826 * np.median(spread[group])
-        sigma = np.sqrt((n * sigma**2 + 4 * typical**2) / (n + 4))
+        sigma2 = (n * sigma**2 + 4 * typical**2) / (n + 4)
+        sigma = np.sqrt(sigma2 + (kernel[ids >= 0] ** 2).mean() / 350**2)
         found[group] = away[group] / sigma if sigma else 0.0
     return found

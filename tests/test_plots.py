@@ -52,9 +52,10 @@ def expected_colours(layer, kernel, *, chosen=...) -> np.ndarray:
         members = kernel[ids == family]
         shades[ids == family] = members - (members.mean() if members.size else 0)
     numbers = ids // np.prod(geometry.shared_kernel_shape[-2:])
-    reach = np.abs(shades[chosen]).max() or 1
+    largest = np.abs(kernel[chosen]).max()
+    reach = max(np.abs(shades[chosen]).max(), 0.1 * largest)
     families = family_colours(numbers, shades / reach)
-    others = off_template_colours(np.abs(kernel) / np.abs(kernel[chosen]).max())
+    others = off_template_colours(np.abs(kernel) / largest)
     return np.where((ids >= 0)[..., None], families, others)
 
 
@@ -153,8 +154,10 @@ def test_shades_are_those_of_the_report(case, rng):
         mean = readable(report[family]["mean"])
         assert axes.get_title() == f"{report[family]['family']}\nmean {mean}"
     limits = {axes.images[0].get_clim() for axes in drawn}
-    reach = np.abs(shades[..., numbers[:, -1, filter]]).max() or 1
-    assert limits == {(-reach, reach)}
+    weights = ops.convert_to_numpy(Members(layer).weights)
+    sizes = [np.abs(one[..., numbers[:, -1, filter]]).max() for one in (shades, weights)]
+    reach = max(sizes[0], 0.1 * sizes[1]) or 1
+    np.testing.assert_allclose(list(limits), [(-reach, reach)])
     assert "weight minus family mean" in texts(figure)
 
 
@@ -383,3 +386,13 @@ def test_every_reader_can_tell_the_colours(vision):
     assert distances[:9, 9].min() > 15
     assert distances[:9, 10].min() > 9
     assert OFF_TEMPLATE_COLOUR not in FAMILY_COLOURS
+
+
+@pytest.mark.parametrize("picture", ["shades", "off_template"])
+def test_a_layer_that_is_all_but_a_convolution_looks_even(picture, rng):
+    layer = random_layer(((6, 6), 1, 1, {"kernel_size": 3}), rng)
+    layer.shared_kernel.assign(np.ones(layer.shared_kernel.shape))
+    layer.deviations.assign(1e-4 * rng.normal(size=layer.deviations.shape))
+    figure = getattr(plots, picture)(layer)
+    (limits,) = {axes.images[0].get_clim() for axes in figure.axes if axes.images}
+    np.testing.assert_allclose(limits, (-0.1, 0.1), rtol=1e-2)

@@ -137,6 +137,16 @@ def test_where_nearly_all_are_tied_the_largest_difference_is_first(rng):
     assert {child["family"] for child in children} == {(1, 0, 0, 0)}
 
 
+def test_what_is_all_but_tied_has_no_problem_children(rng):
+    layer = SoftConv2D(2, 3, padding="same")
+    layer.build((None, 12, 12, 1))
+    heavy_tails = np.clip(rng.standard_t(2, size=layer.deviations.shape), -8, 8)
+    layer.deviations.assign(2e-4 * heavy_tails)
+    assert structure_report(layer)["remarkable_children"] == 0
+    layer.deviations.assign(2e-2 * heavy_tails)
+    assert structure_report(layer)["remarkable_children"] > 50
+
+
 def test_border_members_are_judged_among_their_own(rng):
     # All border members differ from the rest alike: none of them is a problem child.
     layer = SoftConv2D(1, 3, padding="same", kernel_initializer="zeros")
@@ -167,6 +177,11 @@ def test_the_report_of_a_model_has_all_layers_and_prints_its_numbers(rng):
     )
     for weight in model.trainable_weights:
         weight.assign(rng.normal(size=weight.shape))
+    for layer in model.layers:  # a problem child: nothing is as far away as it is
+        sharing, deviations = layer.weight_sharing, to_numpy(layer.deviations)
+        template = to_numpy(sharing.template(deviations)).copy()
+        template[1, 1, 0] += 50
+        layer.deviations.assign(sharing.with_template(deviations, template))
     report = structure_report(model)
     assert list(report) == ["two/first", "two/second"]
     assert report["two/second"]["bias_variance"] is None
@@ -174,6 +189,8 @@ def test_the_report_of_a_model_has_all_layers_and_prints_its_numbers(rng):
     np.testing.assert_allclose(
         report["two/first"]["bias_variance"], variance.mean(), rtol=1e-6
     )
+    with pytest.raises(KeyError, match=r"No SoftConv layer 'first'.*\['two/first', 'two/"):
+        report["first"]
     assert json.loads(json.dumps(report)).keys() == report.keys()
     text, markdown = str(report), report.to_markdown()
     for path, one in report.items():

@@ -11,6 +11,9 @@ from keras_softconv.diagnostics.structure import Members
 # Where a modified z-score begins to be remarkable.
 REMARKABLE = 3.5
 
+# Of the size of the weights: a difference that is none.
+NEGLIGIBLE = 0.01
+
 # What the median absolute and the mean absolute deviation of a normal distribution have
 # to be multiplied with to give its standard deviation.
 MEDIAN_TO_SIGMA, MEAN_TO_SIGMA = 1.4826, 1.2533
@@ -23,7 +26,8 @@ def scores(members: Members) -> np.ndarray:
     """How far each member stands out, `(*output_grid, families)`; 0 where void.
 
         score = |w - median| / sigma
-        sigma^2 = (n (1.4826 c MAD)^2 + 4 sigma_layer^2) / (n + 4),  c = n / (n - 0.8)
+        sigma^2 = (n (1.4826 c MAD)^2 + 4 sigma_layer^2) / (n + 4) + (r / 350)^2
+        c = n / (n - 0.8)
 
     with the median and the MAD (median absolute deviation from it) of the n members of
     the same family: of those whose output sees padding where this one does, of those that
@@ -35,14 +39,17 @@ def scores(members: Members) -> np.ndarray:
     "Linear models and empirical Bayes methods", 2004, does with variances): otherwise a
     family that is all but tied would make problem children of its least unevenness.
     `sigma_layer` is 1.4826 times the median of all `c |w - median|`, or where more than
-    half of the members are exactly tied, 1.2533 times their mean.
+    half of the members are exactly tied, 1.2533 times their mean. Last, r is the root
+    mean square of the layer's template weights: what is less than a hundredth of it away
+    is no problem, however closely the others are tied, and scores below 3.5.
     """
     away, sizes = _from_medians(members)
     spreads = away * sizes / (sizes - 0.8)
     of_layer = _spread_of_layer(spreads[np.isfinite(spreads)])
     of_families = MEDIAN_TO_SIGMA * _by_group(_medians, spreads, members)
     weighted = sizes * of_families**2 + PRIOR_MEMBERS * of_layer**2
-    sigmas = np.sqrt(weighted / (sizes + PRIOR_MEMBERS))
+    negligible = NEGLIGIBLE * _root_mean_square(members) / REMARKABLE
+    sigmas = np.sqrt(weighted / (sizes + PRIOR_MEMBERS) + negligible**2)
     found = np.divide(away, sigmas, out=np.zeros_like(away), where=sigmas > 0)
     return np.nan_to_num(found).reshape(members.shades.shape)
 
@@ -91,6 +98,11 @@ def _spread_of_layer(away: np.ndarray) -> float:
     if not away.size:
         return 0.0
     return MEDIAN_TO_SIGMA * np.median(away) or MEAN_TO_SIGMA * away.mean()
+
+
+def _root_mean_square(members: Members) -> float:
+    weights = ops.convert_to_numpy(members.weights).astype("float64")
+    return float(np.sqrt((weights**2).sum() / max(members.geometry.template_size, 1)))
 
 
 def problem_children(members: Members, found: np.ndarray, limit: int) -> list[dict]:

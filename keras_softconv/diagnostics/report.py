@@ -44,6 +44,9 @@ class LayerReport(dict):
 class StructureReport(dict):
     """The `LayerReport` of every SoftConv layer of a model, by path."""
 
+    def __missing__(self, path: str) -> LayerReport:
+        raise KeyError(f"No SoftConv layer '{path}'. The paths are {list(self)}.")
+
     def __str__(self) -> str:
         return text_of(self.values(), text_table)
 

@@ -14,7 +14,8 @@ WIDTH = 88
 LEGEND = (
     "Shares of the squared weights: what the nearest convolution explains, what is left "
     "within its families, and what is off its template. A Conv layer has 100 % in the "
-    "first column, a locally connected layer in the first two together."
+    "first column, a locally connected layer in the first two together. Off template mass: "
+    "share of the absolute weights. Tap: place in the Conv kernel, channel, filter."
 )
 
 
@@ -47,9 +48,10 @@ def text_of(reports: Iterable[Report], table: Callable[[Rows], str]) -> str:
     reports = list(reports)
     parts = [table(_shares(reports)), fill(LEGEND, WIDTH), table(_numbers(reports))]
     for report in reports:
-        parts.append(fill(_title(report), WIDTH))
-        if report["problem_children"]:
-            parts.append(table(_children(report["problem_children"][:SHOWN_CHILDREN])))
+        children = [c for c in report["problem_children"] if c["score"] > REMARKABLE]
+        parts.append(fill(_title(report), WIDTH) + (":" if children else "."))
+        if children:
+            parts.append(table(_children(children[:SHOWN_CHILDREN])))
     return "\n\n".join(parts)
 
 
@@ -79,11 +81,10 @@ def _numbers(reports: list[Report]) -> Rows:
 
 
 def _title(report: Report) -> str:
-    title = (
+    return (
         f"Problem children of {report['layer']}: {report['remarkable_children']:,} of "
         f"{report['template_weights']:,} members score above {REMARKABLE}"
     )
-    return f"{title}; the most deviant:" if report["problem_children"] else f"{title}."
 
 
 def _children(found: list[dict]) -> Rows:

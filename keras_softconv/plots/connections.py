@@ -23,7 +23,7 @@ from keras_softconv.plots.drawing import (
     draw_legend,
     library,
 )
-from keras_softconv.plots.view import Reach, Shape, View, largest
+from keras_softconv.plots.view import Reach, Shape, View, reach_of
 
 MOST_LINES, MOST_NODES, MOST_CHILDREN, MOST_LABELS = 1500, 400, 5, 40
 REMEDY = "Draw `shades` or `off_template` instead, or `kernel_matrix` of a smaller layer."
@@ -71,7 +71,7 @@ class Connections(Picture):
         self._taps = view.taps_of(channel, filter)
         self._read_lines(channel, filter)
         self.children = view.remarkable(self._taps, MOST_CHILDREN)
-        self.reach = Reach(largest(self.shades), largest(self.weights))
+        self.reach = reach_of(self.shades, self.weights)
         inputs, outputs = (
             int(np.prod(g)) for g in (geometry.input_grid, geometry.output_grid)
         )

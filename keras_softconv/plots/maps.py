@@ -20,7 +20,7 @@ from keras_softconv.plots.drawing import (
     panel_size,
     place_in_image,
 )
-from keras_softconv.plots.view import Reach, Shape, View, largest
+from keras_softconv.plots.view import SHADES_REACH, Reach, Shape, View, largest, reach_of
 
 MOST_PANELS, MOST_ALONG, MOST_FRAMES, MOST_CHANNELS = 121, 16, 50, 16
 LARGEST_SIDE = 15.0  # inches
@@ -100,7 +100,8 @@ class Shades(Picture):
             raise ValueError(_of_other_group(geometry, channel, filter))
         self.families = taps.ravel()
         self.children = view.remarkable(taps, MOST_FRAMES)
-        self.reach = Reach(largest(view.shades[..., self.families]), 0.0)
+        drawn = (..., self.families)
+        self.reach = reach_of(view.shades[drawn], view.weights[drawn])
         self._layout = layout(geometry.kernel_size)
         self.size = _figure_size(self._layout, panel_size(geometry.output_grid))
         framed = "; framed: problem children" if self.children else ""
@@ -160,7 +161,10 @@ class OffTemplate(Picture):
         self.weights = np.where(self.is_template, np.nan, weights)
         self.has_no_weight = np.isnan(weights)
         self.shown = min(geometry.in_channels, MOST_CHANNELS)
-        self.reach = Reach(0.0, largest(self.weights[..., : self.shown]))
+        # As far as shades do beside weights: what is all but zero is to look so.
+        on_template = largest(np.where(self.is_template, weights, np.nan))
+        off_template = largest(self.weights[..., : self.shown])
+        self.reach = Reach(0.0, max(off_template, SHADES_REACH * on_template))
         columns = min(self.shown, 4)
         self._layout = (-(-self.shown // columns), columns)
         width, height = panel_size(geometry.input_grid)

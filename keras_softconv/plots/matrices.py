@@ -1,5 +1,6 @@
 """The dense kernel as a matrix, where a convolution has diagonals."""
 
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ from keras_softconv.plots.drawing import (
     frame,
     hatch,
 )
-from keras_softconv.plots.view import Reach, Shape, View, largest
+from keras_softconv.plots.view import Reach, Shape, View, reach_of
 
+LABEL_HEIGHT = 0.13  # inches
 MOST_CELLS, MOST_LABELS, MOST_BLOCKS, MOST_CHILDREN = 1024, 36, 16, 5
 
 
@@ -70,10 +72,11 @@ class KernelMatrix(Picture):
         columns = np.arange(self.families.shape[1]) % len(units)
         self.shades = np.where(self.families >= 0, shades[self.families, columns], 0)
         self.children = view.remarkable(np.arange(len(view.means)), MOST_CHILDREN)
-        self.reach = Reach(largest(self.shades), largest(self.weights))
+        self.reach = reach_of(self.shades, self.weights)
         rows, columns = self.families.shape
         cell = min(0.42, 9 / max(rows, columns))  # inches
         self._picture_size = max(cell * columns, 1.5), max(cell * rows, 2.6)
+        self._room = self._picture_size[1] / rows, self._picture_size[0] / columns
         width, height = self._picture_size
         self.size = (width + LEGEND_WIDTH + 1, height + 1.5)
         self.title = (
@@ -106,8 +109,9 @@ class KernelMatrix(Picture):
         for child in self.children:
             frame(axes, *self._cell_of(child))
         channels, filters = geometry.in_channels, geometry.filters
-        _label(axes.yaxis, axes.axhline, geometry.input_grid, "channel", channels)
-        _label(axes.xaxis, axes.axvline, geometry.output_grid, "filter", filters)
+        high, wide = self._room
+        _label(axes.yaxis, axes.axhline, geometry.input_grid, "channel", channels, high)
+        _label(axes.xaxis, axes.axvline, geometry.output_grid, "filter", filters, wide)
         axes.tick_params(length=2, labelsize=SMALLEST)
         axes.xaxis.set_tick_params(rotation=90 if columns <= MOST_LABELS else 0)
         axes.set_ylabel(f"inputs{_by('channel', channels)}", fontsize=SMALL)
@@ -135,8 +139,17 @@ class KernelMatrix(Picture):
         return int(rows[0]), column
 
 
-def _label(axis: Any, line: Any, grid: Shape, name: str, blocks: int) -> None:
-    """Ticks along one side of the matrix, and separators between its blocks."""
+def _label(axis: Any, line: Any, grid: Shape, name: str, blocks: int, room: float) -> None:
+    """Ticks along one side of the matrix, and separators between its blocks.
+
+    Args:
+        axis: to label.
+        line: draws a separator.
+        grid: along this side.
+        name: of its blocks.
+        blocks: how many there are.
+        room: inches of each cell.
+    """
     cells = int(np.prod(grid))
     for block in range(1, blocks):
         line(block * cells - 0.5, color=INK, lw=0.9)
@@ -145,7 +158,7 @@ def _label(axis: Any, line: Any, grid: Shape, name: str, blocks: int) -> None:
         at = [(block + 0.5) * cells - 0.5 for block in shown]
         axis.set_ticks(at, [f"{name} {block}" for block in shown])
         return
-    step = -(-cells * blocks // MOST_LABELS)
+    step = max(-(-cells * blocks // MOST_LABELS), ceil(LABEL_HEIGHT / room))
     labels = [str(index[0] if len(grid) == 1 else index) for index in np.ndindex(grid)]
     axis.set_ticks(range(0, cells * blocks, step), (labels * blocks)[::step])
 

@@ -19,6 +19,8 @@ from keras_softconv.weight_sharing import SQUARE, in_full_precision
 
 Shape = tuple[int, ...]
 
+SHADES_REACH = 0.1
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -148,6 +150,16 @@ class View:
         sharing = self._members.sharing
         energies = sharing.off_template_by_position(SQUARE, self._deviations)
         return ops.convert_to_numpy(energies)
+
+
+def reach_of(shades: np.ndarray, weights: np.ndarray) -> Reach:
+    """The scales for some shades and weights.
+
+    That of the shades reaches a tenth of the largest weight at least: families that are
+    all but tied are to look so.
+    """
+    weight = largest(weights)
+    return Reach(max(largest(shades), SHADES_REACH * weight), weight)
 
 
 def largest(values: np.ndarray) -> float:
