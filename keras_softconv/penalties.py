@@ -101,7 +101,7 @@ class Penalty:
 def tie_layout(weight_sharing: WeightSharing) -> Layout:
     """Of `(*output_grid, families)`."""
     geometry = weight_sharing.geometry
-    has_void = not all(has_member.all() for has_member in geometry.has_member)
+    has_void = geometry.sees_padding.any()
     return Layout(
         position_axes=tuple(range(len(geometry.output_grid))),
         is_weight=weight_sharing.is_member if has_void else None,

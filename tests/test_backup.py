@@ -80,15 +80,15 @@ def test_resumes_after_being_killed(tmp_path, order, storage):
 
 
 def check_logs(folder, before):
-    """Both parts are whole; from the backup on, steps stand there twice and alike."""
+    """Both parts are whole; what came after the backup stands there twice and alike."""
     logs, expected = folder / "logs" / "softconv", read(folder / "all" / "softconv")
     (part,) = before
     (rest,) = set(logs.iterdir()) - set(before)
     saved, killed, last = BATCHES * (EPOCHS - 1), BATCHES * (EPOCHS - 1) + 2, 12
     for file, steps in (
         (part, list(range(killed + 1))),
-        (rest, list(range(saved, last + 1))),
-        (logs, sorted([*range(killed + 1), *range(saved, last + 1)])),
+        (rest, list(range(saved + 1, last + 1))),
+        (logs, sorted([*range(killed + 1), *range(saved + 1, last + 1)])),
     ):
         logged = read(file)
         assert logged.keys() == expected.keys()

@@ -163,6 +163,19 @@ def test_paths_stay_the_same_in_a_copy(copy, tmp_path):
     assert list(soft_layers(model)) == [f"outer/{path}" for path in paths]
 
 
+class Extended(keras.Model):
+    """A functional model that holds a layer besides those of its graph."""
+
+    def __init__(self):
+        inputs = keras.Input((5, 4, 2))
+        super().__init__(inputs, SoftConv2D(2, 3, name="inside")(inputs), name="extended")
+        self.beside = SoftConv2D(2, 3, name="beside")
+
+
+def test_layers_beside_the_graph_are_found_too():
+    assert list(soft_layers(Extended())) == ["inside", "beside"]
+
+
 def test_layers_of_the_same_path_are_numbered():
     block = Block(name="block")
     for layer in (block.first, block.rest[0], block.named["last"]):

@@ -388,6 +388,18 @@ def test_every_reader_can_tell_the_colours(vision):
     assert OFF_TEMPLATE_COLOUR not in FAMILY_COLOURS
 
 
+def test_the_unit_that_is_drawn_is_the_one_with_most_off_its_template():
+    layer = SoftConv2D(3, 2)
+    layer.build((None, 4, 4, 1))
+    deviations = np.zeros(layer.deviations.shape)
+    deviations[3, 3, 0, 0, 0, 0] = 1.0
+    deviations[0, 0, 0, 2, 2, 1] = 5.0
+    layer.deviations.assign(deviations)
+    figure = plots.off_template(layer)
+    assert "off-template weights of output (2, 2), filter 1" in texts(figure)
+    assert np.nanmax(figure.axes[0].images[0].get_array()) == 5
+
+
 @pytest.mark.parametrize("picture", ["shades", "off_template"])
 def test_a_layer_that_is_all_but_a_convolution_looks_even(picture, rng):
     layer = random_layer(((6, 6), 1, 1, {"kernel_size": 3}), rng)

@@ -201,6 +201,9 @@ def test_the_report_of_a_model_has_all_layers_and_prints_its_numbers(rng):
             assert str(one["problem_children"][0]["position"]) in shown
             assert path in shown
     assert re.search(r"^\| two/first \| [0-9.]+% \|", markdown, re.M)
+    report["two/first"]["layer"] = "a|b"  # not two cells
+    assert "| a\\|b |" in report.to_markdown()
+    report["two/first"]["layer"] = "two/first"
     assert str(report["two/first"]).splitlines()[2].startswith("two/first ")
     assert report["two/first"].to_markdown().count("| two/first |") == 2
     assert max(map(len, text.splitlines())) <= 92

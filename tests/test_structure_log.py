@@ -1,13 +1,17 @@
 """What TensorBoard is given besides scalars, read back from the event files."""
 
+import copy
+import operator
 import os
 import re
+import warnings
 from io import BytesIO
 
 import keras
 import numpy as np
 import processes
 import pytest
+from backends import BACKEND
 from keras.ops import convert_to_numpy as to_numpy
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import (
@@ -103,6 +107,9 @@ def test_zeros_that_stand_for_no_weight_are_not_counted(rng):
     np.testing.assert_allclose(buckets[:, 0], edges[:-1])
     assert histogram_buckets(np.zeros(5), absent=5)[:, 2].sum() == 0
     assert histogram_buckets(np.array([1.0, np.nan, np.inf]), 0)[:, 2].sum() == 1
+    assert (histogram_buckets(np.full(9, np.nan), absent=5)[:, 2] == 0).all()
+    for values in ([-3e38, 3e38], [0.0, 1e-45, 5e-45]):
+        assert histogram_buckets(np.array(values, "float32"), 0)[:, 2].sum() == len(values)
     for values in (-np.ones(4), np.ones(4)):
         both = np.concatenate([values, np.zeros(3)])
         assert histogram_buckets(both, absent=3)[:, 2].sum() == 4
@@ -194,6 +201,40 @@ def test_regularizers_are_described_as_they_are_called():
     assert described(nested).startswith("DistanceWeighted(regularizer=L1(l1=0.5)")
     assert described(None) == "None"
     assert described(keras.ops.sum) == "sum"
+    assert described(lambda weights: 0) == "lambda"
+    assert described(Unsaved()) == "Unsaved"
+
+
+class Unsaved(keras.regularizers.Regularizer):
+    """Trains, but cannot be saved."""
+
+    def __init__(self):
+        self.factor = 1.0
+
+    def __call__(self, weights):
+        return self.factor * keras.ops.sum(weights**2)
+
+
+def test_what_is_changed_between_two_fits_is_seen(images, tmp_path):
+    model, monitor = two_layers(tie_regularizer=Unsaved()), StructureMonitor(tmp_path)
+    fit(model, images, monitor, epochs=1)
+    first, second = model.layers
+    first.tie_regularizer.factor = 5.0
+    second.bias_deviations.trainable = False
+    model.compile("adam", "mse")
+    fit(model, images, monitor, epochs=1)
+    logged = of_plugin(accumulated(tmp_path), "scalars")
+    for name, layer in (("a", first), ("b", second)):
+        expected = to_numpy(layer.penalties()["tie_penalty"])
+        found = logged[f"softconv/two/{name}/tie_penalty"][-1][1]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_used_monitor_can_be_copied(images, tmp_path):
+    monitor = StructureMonitor(tmp_path)
+    fit(two_layers(), images, monitor, epochs=1)
+    monitor.set_model(None)
+    assert copy.deepcopy(monitor).log_dir == tmp_path
 
 
 def test_nothing_that_costs_is_written_by_default(images, tmp_path):
@@ -241,6 +282,80 @@ def test_what_came_after_the_last_checkpoint_is_overtaken(images, tmp_path, kept
     assert [one.step for one in found] == [0, 2, *range(3, kept + 1), kept + 2]
     now = structure_report(model)["two/a"]["convolution_share"]
     np.testing.assert_allclose(make_ndarray(found[-1].tensor_proto), now, rtol=1e-6)
+
+
+def as_tensorboard_reads_it(folder) -> list[int]:
+    """Steps of a tag, without those that are overtaken."""
+    events = PluginAccumulator(str(folder / "softconv")).Reload()
+    return [one.step for one in events.Tensors("softconv/two/a/convolution_share")]
+
+
+def test_the_same_monitor_goes_back_to_an_earlier_step(images, tmp_path):
+    model, monitor = two_layers(), StructureMonitor(tmp_path, update_freq=1)
+    fit(model, images, monitor, epochs=1)
+    model.save(tmp_path / "model.keras")
+
+    def interrupt(batch, logs):
+        if int(to_numpy(model.optimizer.iterations)) == 5:
+            raise KeyboardInterrupt
+
+    interrupting = keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, images, monitor, interrupting, epochs=2)
+    back = keras.models.load_model(tmp_path / "model.keras")
+    for variables in ("variables", "optimizer.variables"):
+        now, then = (operator.attrgetter(variables)(one) for one in (model, back))
+        for variable, value in zip(now, then, strict=True):
+            variable.assign(value)
+    fit(model, images, monitor, epochs=2)
+    assert as_tensorboard_reads_it(tmp_path) == list(range(7))
+
+
+def test_a_new_model_without_weights_overtakes_nothing(images, tmp_path):
+    fit(two_layers(), images, StructureMonitor(tmp_path, 1), epochs=2)
+    unbuilt = keras.Sequential(
+        [SoftConv2D(3, 3, padding="same", name=name) for name in "ab"], name="two"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the start is not logged
+        fit(unbuilt, images, StructureMonitor(tmp_path, 1), epochs=1)
+    begins = [] if BACKEND == "tensorflow" else [0]
+    assert as_tensorboard_reads_it(tmp_path) == [*range(5), *begins, 1, 2]
+
+
+def test_pictures_of_a_step_are_written_once(images, tmp_path):
+    model, monitor = two_layers(), StructureMonitor(tmp_path, 3, histogram_freq=1)
+    fit(model, images, monitor, epochs=1)
+    fit(model, images, monitor, epochs=1)
+    for found in of_plugin(accumulated(tmp_path), "histograms").values():
+        assert steps(found) == [0, 2, 4]
+
+
+class Forgetful(keras.Model):
+    """Has a layer that it does not call."""
+
+    def __init__(self):
+        super().__init__(name="forgetful")
+        self.used = keras.layers.Conv2D(3, 3, padding="same")
+        self.unused = SoftConv2D(3, 3, name="unused")
+
+    def call(self, inputs):
+        return self.used(inputs)
+
+
+def test_a_layer_that_is_not_called_is_left_out(images, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit(Forgetful(), images, StructureMonitor(tmp_path), epochs=2)
+    assert of_plugin(accumulated(tmp_path), "scalars") == {}
+
+
+def test_a_model_that_proves_to_have_no_soft_layers(images, tmp_path):
+    model = keras.Sequential([keras.layers.Conv2D(3, 3, padding="same")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match=r"found no SoftConv layer to watch"):
+            fit(model, images, StructureMonitor(tmp_path), epochs=2)
 
 
 CRASH = """

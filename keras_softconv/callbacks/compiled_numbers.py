@@ -22,12 +22,18 @@ class CompiledNumbers:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Compile anew the next time, and keep no layers until then."""
         self._layers, self._program, self._tags = None, None, []
 
     def __call__(self, layers: Layers) -> dict[str, float]:
+        if not layers:
+            return {}
         # A frozen layer has no penalty, and what is compiled does not ask again.
         now = [
-            (path, id(layer), layer.trainable, layer.deviations.trainable)
+            (path, id(layer), layer.trainable, *(v.trainable for v in layer.variables))
             for path, layer in layers.items()
         ]
         if now != self._layers:

@@ -41,8 +41,9 @@ IMAGES = {
     "shades": "A panel for each tap of the first filter and input channel, a pixel for "
     "each output: its weight minus the mean of its family. Even panels are a convolution; "
     "framed are the problem children.",
-    "off_template": "The off-template weights over the input, of that unit of the first "
-    "filter that has most of them. White is a locally connected layer or a convolution.",
+    "off_template": "The off-template weights over the input, of one unit: of the output "
+    "and there the filter where they are largest. White is a locally connected layer or a "
+    "convolution.",
 }
 REPORT = (
     "How convolutional each layer is at the end of the training, and which weights stand "
@@ -129,7 +130,13 @@ def hyper_parameters(layers: dict[str, BaseSoftConv]) -> dict[str, Any]:
 
 def described(regularizer: Any) -> str:
     """A regularizer as it would be called: `L2(l2=0.001)`."""
-    return _described(keras.regularizers.serialize(regularizer) if regularizer else None)
+    name = getattr(regularizer, "__name__", type(regularizer).__name__)
+    if regularizer is None or name == "<lambda>":
+        return "None" if regularizer is None else "lambda"
+    try:
+        return _described(keras.regularizers.serialize(regularizer))
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        return name  # it cannot be saved, but trains
 
 
 def _described(config: Any) -> str:

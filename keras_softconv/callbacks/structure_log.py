@@ -3,7 +3,6 @@
 from io import BytesIO
 from pathlib import Path
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -11,7 +10,7 @@ from keras_softconv import plots
 from keras_softconv.callbacks import dashboard
 from keras_softconv.callbacks.compiled_numbers import Layers
 from keras_softconv.callbacks.event_log import EventLog
-from keras_softconv.diagnostics import Members, structure_report
+from keras_softconv.diagnostics import Members, report_of_layers
 from keras_softconv.layers import BaseSoftConv
 from keras_softconv.weight_sharing import in_full_precision
 
@@ -58,13 +57,13 @@ class StructureLog:
                 self._log.image(tag, png.getvalue(), step, dashboard.IMAGES[name])
         self._log.flush()
 
-    def report(self, model: keras.Model, step: int) -> None:
-        report = structure_report(model, children=REPORTED_CHILDREN)
+    def report(self, layers: Layers, step: int) -> None:
+        report = report_of_layers(layers, REPORTED_CHILDREN)
         tag = f"{dashboard.RUN}/report"
         self._log.text(tag, report.to_markdown(), step, dashboard.REPORT)
-
-    def end(self) -> None:
         self._log.end_of_session()
+
+    def close(self) -> None:
         self._log.close()
 
 

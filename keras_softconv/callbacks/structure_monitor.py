@@ -90,8 +90,9 @@ class StructureMonitor(keras.callbacks.Callback):
         self._numbers = CompiledNumbers()
         self._log = None
         self._has_logged = False
-        self._overtaken_from = None
+        self._begins_at = None  # see `StructureLog`
         self._last_step = None
+        self._last_pictures = None
         self._epoch_step = None
         if self.update_freq != "epoch":
             # Keras dispatches batches asynchronously, hence faster, on JAX and torch
@@ -100,12 +101,19 @@ class StructureMonitor(keras.callbacks.Callback):
 
     def set_model(self, model: keras.Model) -> None:
         if model is not self._model:
-            self._last_step = None
+            self._last_step = self._last_pictures = None
         super().set_model(model)
 
     # Keras's moments.
 
     def on_train_begin(self, logs: dict | None = None) -> None:
+        self._check_layers()
+        if _process()[0] == 0:
+            _check_writable(self.log_dir / RUN)
+        self._numbers.forget()
+        self._epoch_step = None
+
+    def _check_layers(self) -> None:
         if not soft_layers(self.model) and self.model.built:
             raise ValueError(
                 "StructureMonitor found no SoftConv layer to watch. Expected at least "
@@ -113,9 +121,6 @@ class StructureMonitor(keras.callbacks.Callback):
                 f"{[layer.name for layer in self.model.layers]}. Add a SoftConv2D "
                 "layer, or leave the callback out."
             )
-        if _process()[0] == 0:
-            _check_writable(self.log_dir / RUN)
-        self._epoch_step = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if self._epoch_step is None:
@@ -124,6 +129,7 @@ class StructureMonitor(keras.callbacks.Callback):
 
     def _write_start(self) -> None:
         # Not in `on_train_begin`, where `BackupAndRestore` may still have to restore.
+        self._find_beginning()
         layers = soft_layers(self.model).values()
         if not layers or not all(layer.built for layer in layers):
             warnings.warn(
@@ -135,18 +141,28 @@ class StructureMonitor(keras.callbacks.Callback):
             )
             return
         numbers = self._numbers(self._layers())  # by all processes alike
-        if not self._is_start_logged():
+        if self._step() != self._last_step:
             self._write(numbers)
             self._write_pictures(0)
 
-    def _is_start_logged(self) -> bool:
-        """Whether an earlier `fit`, perhaps of another process, ended with this step."""
-        step = self._step()
-        if not self._has_logged and step > 0 and _process()[0] == 0:
-            tag = tag_of(next(iter(self._layers())), "family_variance")
-            if is_logged(self.log_dir / RUN, tag, step):
-                self._last_step, self._overtaken_from = step, step + 1
-        return step == self._last_step
+    def _find_beginning(self) -> None:
+        """Where this `fit` goes on in the log, and what it overtakes there."""
+        step, folder = self._step(), self.log_dir / RUN
+        self._begins_at = None
+        if self._last_step is None and self._has_logged:
+            return  # another model than before
+        if self._last_step is not None and step >= self._last_step:
+            return  # after the last `fit`
+        self._close()  # which an interrupted one has left open
+        is_first = _process()[0] == 0
+        if step == 0:
+            is_new = is_first and not event_files(folder)
+            self._begins_at = 0 if is_new else None
+            return
+        self._begins_at = step
+        for path in list(self._layers())[:1] if is_first else ():
+            if is_logged(folder, tag_of(path, "family_variance"), step):
+                self._last_step, self._begins_at = step, step + 1
 
     def _after_batch(self, batch: int, logs: dict | None = None) -> None:
         period = 1 if self.update_freq == "batch" else self.update_freq
@@ -155,6 +171,7 @@ class StructureMonitor(keras.callbacks.Callback):
             self._write(self._numbers(self._layers()))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._check_layers()  # of a model that was built meanwhile
         numbers = self._numbers(self._layers())
         if logs is not None:
             logs.update(numbers)
@@ -171,10 +188,14 @@ class StructureMonitor(keras.callbacks.Callback):
         self._write_pictures(epoch + 1)
 
     def on_train_end(self, logs: dict | None = None) -> None:
+        if self._log is not None and self._layers() and _sees_all_weights():
+            self._log.report(self._layers(), self._step())
+        self._close()
+        self._numbers.forget()
+
+    def _close(self) -> None:
         if self._log is not None:
-            if _sees_all_weights():
-                self._log.report(self.model, self._step())
-            self._log.end()
+            self._log.close()
         self._log = None
 
     # What is written.
@@ -197,26 +218,21 @@ class StructureMonitor(keras.callbacks.Callback):
             self._opened().numbers(numbers, step)
 
     def _write_pictures(self, epochs: int) -> None:
-        if not _sees_all_weights():
+        step = self._step()
+        if not _sees_all_weights() or step == self._last_pictures:
             return
+        self._last_pictures = step
         if self.histogram_freq and epochs % self.histogram_freq == 0:
-            self._opened().histograms(self._layers(), self._step())
+            self._opened().histograms(self._layers(), step)
         if self.image_freq and epochs % self.image_freq == 0:
-            self._opened().pictures(self._layers(), self._step())
+            self._opened().pictures(self._layers(), step)
 
     def _opened(self) -> StructureLog:
         if self._log is None:
             folder = self.log_dir / RUN
-            self._log = StructureLog(folder, self._layers(), self._begins_at(folder))
+            self._log = StructureLog(folder, self._layers(), self._begins_at)
             self._has_logged = True
         return self._log
-
-    def _begins_at(self, folder: Path) -> int | None:
-        """From which step on this training overtakes what is in the folder."""
-        step, has_earlier_part = self._step(), bool(event_files(folder))
-        if self._has_logged or (step == 0 and has_earlier_part):
-            return None  # another fit, or perhaps another model
-        return step if self._overtaken_from is None else self._overtaken_from
 
 
 def _process() -> tuple[int, int]:

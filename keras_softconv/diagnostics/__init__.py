@@ -8,6 +8,7 @@ from keras_softconv.diagnostics.problem_children import (
 from keras_softconv.diagnostics.report import (
     LayerReport,
     StructureReport,
+    report_of_layers,
     structure_report,
 )
 from keras_softconv.diagnostics.search import layers_within, soft_layers
@@ -28,6 +29,7 @@ __all__ = [
     "layers_within",
     "problem_children",
     "readable",
+    "report_of_layers",
     "scores",
     "share",
     "soft_layers",

@@ -55,7 +55,7 @@ def _counts(layer: BaseSoftConv, members: Members) -> dict[str, int]:
     off_template = ops.convert_to_numpy(members.sharing.off_template(deviations)).ravel()
     weights = ops.convert_to_numpy(members.weights).ravel()
     values = np.concatenate([part[part != 0] for part in (weights, off_template)])
-    zeros = members.geometry.size - len(values)
+    zeros = max(members.geometry.size - len(values), 0)  # void slots can be NaN
     distinct = len(np.unique(values)) + (zeros > 0)
     return {"distinct_weights": int(distinct), "zero_weights": int(zeros)}
 

@@ -100,10 +100,16 @@ def structure_report(
             f"`structure_report` needs built layers. Not built: {unbuilt}. Call the model "
             "or layer on an input, or `build(input_shape)`."
         )
-    reports = {
-        path: LayerReport(layer_numbers(path, layer, children))
-        for path, layer in layers.items()
-    }
-    if isinstance(layer_or_model, BaseSoftConv):
-        return reports[layer_or_model.name]
-    return StructureReport(reports)
+    report = report_of_layers(layers, children)
+    is_layer = isinstance(layer_or_model, BaseSoftConv)
+    return report[layer_or_model.name] if is_layer else report
+
+
+def report_of_layers(layers: dict[str, BaseSoftConv], children: int) -> StructureReport:
+    """The reports of built layers by path; see `structure_report`."""
+    return StructureReport(
+        {
+            path: LayerReport(layer_numbers(path, layer, children))
+            for path, layer in layers.items()
+        }
+    )

@@ -13,10 +13,10 @@ def soft_layers(model: keras.Layer) -> dict[str, BaseSoftConv]:
 
     Layers are found in nested models, in wrappers and in composite layers, and once
     however often they are used. A path is made of the names of all that is around the
-    layer: `encoder/block/soft`. It is what Keras's `layer.path` says while a model is new
-    (a functional model's own name is not in it), but stays the same when the model is
-    reloaded or cloned. Where several layers have the same path, the later ones are
-    numbered: `encoder/soft_1`.
+    layer: `encoder/block/soft`; the name of a functional model itself is not in it, as
+    in Keras's `layer.path`. Unlike that it knows of all that is around a layer, and stays
+    the same when the model is reloaded or cloned. Where several layers have the same
+    path, the later ones are numbered: `encoder/soft_1`.
     """
     found: dict[str, BaseSoftConv] = {}
     for names, layer in _named_layers(model, _root(model), set()):
@@ -53,8 +53,10 @@ def _named_layers(
 
 
 def _children(layer: keras.Layer) -> Iterator[keras.Layer]:
-    attributes = [layer.layers] if isinstance(layer, keras.Model) else vars(layer).values()
-    for attribute in list(attributes):
+    # A Sequential keeps a functional model that is itself over again.
+    attributes = {name: a for name, a in vars(layer).items() if name != "_functional"}
+    of_model = [layer.layers] if isinstance(layer, keras.Model) else []
+    for attribute in [*of_model, *attributes.values()]:
         for child in _elements(attribute):
             if isinstance(child, keras.Layer):
                 yield child

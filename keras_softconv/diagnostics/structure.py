@@ -52,18 +52,14 @@ class Members:
         """Weights minus the mean of their family, `(*output_grid, families)`."""
         # The shared kernel cancels; subtracting it last would leave only rounding errors
         # of families that are nearly tied.
-        return self._without_void(self._template - self._mean_deviations)
+        means = ops.reshape(self.sharing.means(self._template), (-1,))
+        return self._without_void(self._template - means)
 
     @cached_property
     def means(self) -> Tensor:
         """Mean weight of each family, 0 where it has no member, `(families,)`."""
-        has_members = ops.convert_to_tensor(self.geometry.family_sizes > 0)
-        shared = ops.where(has_members, self._shared, ops.zeros_like(self._shared))
-        return shared + self._mean_deviations
-
-    @cached_property
-    def _mean_deviations(self) -> Tensor:
-        return ops.reshape(self.sharing.means(self._template), (-1,))
+        shared = ops.reshape(self._shared, self.geometry.shared_kernel_shape)
+        return ops.reshape(self.sharing.family_means(shared, self._template), (-1,))
 
     @cached_property
     def energies(self) -> Tensor:

@@ -40,7 +40,8 @@ def text_table(rows: Rows) -> str:
 def markdown_table(rows: Rows) -> str:
     """The same in Markdown."""
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [cells[0], rule, *cells[1:]])
 
 
 def text_of(reports: Iterable[Report], table: Callable[[Rows], str]) -> str:

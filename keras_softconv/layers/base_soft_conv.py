@@ -250,10 +250,8 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
         """
         self._check_built("family_means()")
         sharing = self.weight_sharing
-        shared_kernel = in_full_precision(self.shared_kernel)
-        has_members = sharing.geometry.member_counts[..., None, None] > 0
-        means = ops.where(has_members, shared_kernel, ops.zeros_like(shared_kernel))
-        return means + sharing.project(in_full_precision(self.deviations))
+        template = sharing.template(in_full_precision(self.deviations))
+        return sharing.family_means(in_full_precision(self.shared_kernel), template)
 
     # Shapes and checks.
 

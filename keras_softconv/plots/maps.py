@@ -55,7 +55,10 @@ def shades(layer: BaseSoftConv, *, channel: int = 0, filter: int = 0) -> Any:
 
 
 def off_template(
-    layer: BaseSoftConv, *, position: tuple[int, ...] | None = None, filter: int = 0
+    layer: BaseSoftConv,
+    *,
+    position: tuple[int, ...] | None = None,
+    filter: int | None = None,
 ) -> Any:
     """The off-template weights of one unit: a panel for each input channel.
 
@@ -67,7 +70,8 @@ def off_template(
         layer: a built SoftConv layer.
         position: of the unit in the output grid; None for the one with the largest
             off-template energy, the sum of the squared off-template weights of all filters.
-        filter: output channel of the unit.
+        filter: output channel of the unit; None for the one whose off-template weights
+            are largest there, by the sum of their squares.
 
     Returns:
         A `matplotlib.figure.Figure`: `.savefig(path)`.
@@ -145,19 +149,27 @@ class OffTemplate(Picture):
     """What `off_template` draws."""
 
     def __init__(
-        self, layer: BaseSoftConv, position: Shape | None = None, filter: int = 0
+        self,
+        layer: BaseSoftConv,
+        position: Shape | None = None,
+        filter: int | None = None,
     ) -> None:
         self.view = view = View(layer)
         geometry = view.geometry
-        filter = check_index("filter", filter, geometry.filters)
         energies = view.off_template_energies()
         if position is None:
             position = np.unravel_index(np.argmax(energies), energies.shape)
             position = tuple(map(int, position))
         position = check_position(position, geometry.output_grid)
+        weights, families = view.units(position)
+        if filter is None:
+            counts = (families < 0) & np.isfinite(weights)
+            off_template = np.where(counts, weights, 0)
+            others = tuple(range(off_template.ndim - 1))
+            filter = np.argmax((off_template**2).sum(axis=others))
+        filter = check_index("filter", filter, geometry.filters)
         self.options = {"position": position, "filter": filter}
-        weights, families = (array[..., filter] for array in view.units(position))
-        self.is_template = families >= 0
+        weights, self.is_template = weights[..., filter], families[..., filter] >= 0
         self.weights = np.where(self.is_template, np.nan, weights)
         self.has_no_weight = np.isnan(weights)
         self.shown = min(geometry.in_channels, MOST_CHANNELS)

@@ -1,6 +1,7 @@
 """What a picture is drawn from, read once from a layer, as NumPy."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,20 @@ class View:
         self.geometry = self._members.geometry
         self.name = f"{type(layer).__name__} '{layer.name}'"
         self.means = ops.convert_to_numpy(self._members.means)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Of all members, `(*output_grid, families)`, NaN where void."""
+        return self._without_void(self._members.weights)
+
+    @cached_property
+    def shades(self) -> np.ndarray:
+        """The same minus family means."""
+        return self._without_void(self._members.shades)
+
+    def _without_void(self, members: Any) -> np.ndarray:
         is_member = ops.convert_to_numpy(self._members.sharing.is_member())
-        self.weights, self.shades = (
-            np.where(is_member, ops.convert_to_numpy(tensor).astype("float64"), np.nan)
-            for tensor in (self._members.weights, self._members.shades)
-        )  # [*output_grid, families], NaN where void
+        return np.where(is_member, ops.convert_to_numpy(members).astype("float64"), np.nan)
 
     @property
     def title(self) -> str:
@@ -125,7 +135,8 @@ class View:
         sharing, families = self._members.sharing, self._families_at(position)
         weights = sharing.incoming(self._deviations, position).astype("float64")
         on_template = families >= 0
-        weights[on_template] = self.weights[position][families[on_template]]
+        members = ops.convert_to_numpy(self._members.weights[position])
+        weights[on_template] = members[families[on_template]]
         return weights, families
 
     def _families_at(self, position: Shape) -> np.ndarray:

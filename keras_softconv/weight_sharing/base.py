@@ -127,6 +127,17 @@ class WeightSharing:
         means = sums / ops.convert_to_tensor(counts, sums.dtype)
         return ops.reshape(means, geometry.shared_kernel_shape)
 
+    def family_means(self, shared_kernel: Tensor, template: Tensor) -> Tensor:
+        """Mean effective weights, of the Conv kernel's shape (0 if no member).
+
+        Args:
+            shared_kernel: S, of the Conv kernel's shape.
+            template: the template entries of D.
+        """
+        has_members = self.geometry.member_counts[..., None, None] > 0
+        shared = ops.where(has_members, shared_kernel, ops.zeros_like(shared_kernel))
+        return shared + self.means(template)
+
     def off_template_by_position(self, power: Power, deviations: Tensor) -> Tensor:
         """The second of `partition_sums` for each output position, `(*output_grid)`."""
         raise NotImplementedError
