@@ -335,7 +335,7 @@ def main() -> None:
         f"{table(fits, effort)}\n\n"
         f"Picture: {picture}\n"
         f"Structure, step by step: tensorboard --logdir {options.log_dir}\n"
-        "  (Time Series, or Scalars: the tags that begin with softconv/)"
+        "  (Custom Scalars has a layout ready)"
     )
 
 
