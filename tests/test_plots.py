@@ -92,7 +92,7 @@ def test_a_line_for_each_weight_in_the_colour_of_its_family(case, rng):
 def test_the_drawing_of_the_question(rng):
     layer = random_layer(ORIGIN, rng)
     layer.shared_kernel.assign(np.reshape([1.0, 2.0, 3.0, 4.0], (2, 2, 1, 1)))
-    kernel = np.where(layer.family_ids() < 0, 0.0, 0.0)
+    kernel = np.zeros(layer.deviations.shape)
     kernel[0, 0, 0, 0, 0, 0], kernel[0, 1, 0, 0, 1, 0] = -0.5, 0.5
     layer.deviations.assign(kernel)
     figure = plots.connections(layer)

@@ -147,6 +147,17 @@ def test_what_is_all_but_tied_has_no_problem_children(rng):
     assert structure_report(layer)["remarkable_children"] > 50
 
 
+def test_about_one_member_in_a_thousand_of_normal_families_is_remarkable(rng):
+    layer = SoftConv2D(1, 3)
+    layer.build((None, 12, 12, 1))
+    found = []
+    for _ in range(20):
+        layer.deviations.assign(0.1 * rng.normal(size=layer.deviations.shape))
+        report = structure_report(layer)
+        found.append(report["remarkable_children"] / report["template_weights"])
+    assert 0.0002 < np.mean(found) < 0.002
+
+
 def test_border_members_are_judged_among_their_own(rng):
     # All border members differ from the rest alike: none of them is a problem child.
     layer = SoftConv2D(1, 3, padding="same", kernel_initializer="zeros")

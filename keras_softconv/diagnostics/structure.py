@@ -119,10 +119,9 @@ def structure_numbers(
 
 
 def _range(variances: Tensor, has_members: np.ndarray) -> tuple[Tensor, Tensor]:
-    if not has_members.all():
-        variances = ops.take(variances, np.flatnonzero(has_members))
     if not has_members.any():
         return ops.zeros(()), ops.zeros(())
+    variances = ops.take(variances, np.flatnonzero(has_members))
     return ops.min(variances), ops.max(variances)
 
 

@@ -1,24 +1,14 @@
-"""Two states of one layer side by side, and which pictures a layer may have."""
+"""Two states of one layer side by side."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import keras
 
 from keras_softconv.layers import BaseSoftConv
+from keras_softconv.plots.catalogue import picture_class
 from keras_softconv.plots.checks import check_layer
-from keras_softconv.plots.connections import Connections, connections
-from keras_softconv.plots.drawing import Picture, new_figure
-from keras_softconv.plots.maps import OffTemplate, Shades, off_template, shades
-from keras_softconv.plots.matrices import KernelMatrix, kernel_matrix
-
-PICTURES: dict[str, tuple[Callable, type[Picture]]] = {
-    "connections": (connections, Connections),
-    "kernel_matrix": (kernel_matrix, KernelMatrix),
-    "shades": (shades, Shades),
-    "off_template": (off_template, OffTemplate),
-}
+from keras_softconv.plots.drawing import new_figure
 
 
 def before_and_after(
@@ -47,7 +37,7 @@ def before_and_after(
     before_and_after("shades", layer, begin, filter=2).savefig("learnt.png")
     ```
     """
-    kind = _picture_class(picture)
+    kind = picture_class(picture)
     check_layer(layer)
     _check_weights(layer, weights)
     after = kind(layer, **options)
@@ -61,40 +51,6 @@ def before_and_after(
         drawn.draw(half, reach)
         half.suptitle(f"{name}: {drawn.title}", fontsize="medium")
     return figure
-
-
-def legible(layer: BaseSoftConv) -> dict[str, Callable]:
-    """The pictures that are not too large for a layer, by name.
-
-    Only its shapes are asked, so that this takes no time for a layer of any size.
-
-    Args:
-        layer: a built SoftConv layer.
-
-    Returns:
-        Some of `connections`, `kernel_matrix`, `shades` and `off_template`; each draws the
-        layer without further arguments.
-
-    Raises:
-        ValueError: for anything but a built SoftConv layer.
-    """
-    check_layer(layer)
-    found = {}
-    for name, (function, kind) in PICTURES.items():
-        with suppress(ValueError):
-            kind.check_size(layer.weight_sharing.geometry)
-            found[name] = function
-    return found
-
-
-def _picture_class(picture: Callable | str) -> type[Picture]:
-    for name, (function, kind) in PICTURES.items():
-        if picture is function or picture == name:
-            return kind
-    raise ValueError(
-        f"`picture` must be one of {list(PICTURES)}, or one of these functions. Received: "
-        f"picture={picture!r}."
-    )
 
 
 def _check_weights(layer: BaseSoftConv, weights: Sequence[Any]) -> None:

@@ -51,6 +51,17 @@ def off_template_colours(sizes: np.ndarray) -> np.ndarray:
     return 1 - _amount(sizes) * (1 - np.array(_rgb(OFF_TEMPLATE_COLOUR)))
 
 
+def weight_colours(
+    numbers: np.ndarray,
+    on_template: np.ndarray,
+    deviations: np.ndarray,
+    sizes: np.ndarray,
+) -> np.ndarray:
+    """The colours of all weights: `family_colours` on the template, and the others."""
+    families = family_colours(numbers, deviations)
+    return np.where(on_template[..., None], families, off_template_colours(sizes))
+
+
 def relative(values: np.ndarray, reach: float) -> np.ndarray:
     """Values as multiples of the largest, and 0 where all are."""
     return values / reach if reach else np.zeros_like(values)

@@ -10,9 +10,8 @@ from keras_softconv.plots.checks import check_index, refuse
 from keras_softconv.plots.colours import (
     INK,
     PAPER,
-    family_colours,
-    off_template_colours,
     relative,
+    weight_colours,
 )
 from keras_softconv.plots.drawing import (
     LEGEND_WIDTH,
@@ -124,11 +123,12 @@ class Connections(Picture):
         draw_legend(bars, rest, self.view, self._taps, reach)
 
     def _colours(self, reach: Reach) -> np.ndarray:
-        on_template = (self.families >= 0)[:, None]
-        numbers = self.view.colour_number(self.families)
-        families = family_colours(numbers, relative(self.shades, reach.shade))
-        sizes = relative(np.abs(self.weights), reach.weight)
-        return np.where(on_template, families, off_template_colours(sizes))
+        return weight_colours(
+            self.view.colour_number(self.families),
+            self.families >= 0,
+            relative(self.shades, reach.shade),
+            relative(np.abs(self.weights), reach.weight),
+        )
 
     def _ends(self) -> np.ndarray:
         """`(lines, 2 ends, 2 coordinates)`."""

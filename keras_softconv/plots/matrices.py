@@ -10,9 +10,8 @@ from keras_softconv.plots.checks import refuse
 from keras_softconv.plots.colours import (
     INK,
     NO_WEIGHT,
-    family_colours,
-    off_template_colours,
     relative,
+    weight_colours,
 )
 from keras_softconv.plots.drawing import (
     LEGEND_WIDTH,
@@ -124,12 +123,13 @@ class KernelMatrix(Picture):
 
     def _colours(self, reach: Reach) -> np.ndarray:
         """RGBA, transparent where there is no weight."""
-        numbers = self.view.colour_number(self.families)
-        families = family_colours(numbers, relative(self.shades, reach.shade))
         has_weight = ~np.isnan(self.weights)
-        sizes = relative(np.abs(np.where(has_weight, self.weights, 0)), reach.weight)
-        on_template = (self.families >= 0)[..., None]
-        colours = np.where(on_template, families, off_template_colours(sizes))
+        colours = weight_colours(
+            self.view.colour_number(self.families),
+            self.families >= 0,
+            relative(self.shades, reach.shade),
+            relative(np.abs(np.where(has_weight, self.weights, 0)), reach.weight),
+        )
         return np.concatenate([colours, has_weight[..., None]], axis=-1)
 
     def _cell_of(self, child: dict[str, Any]) -> Shape:

@@ -1,0 +1,42 @@
+"""Event files are read back, and the trainings that wrote them."""
+
+import keras
+from tensorboard.backend.event_processing.event_accumulator import (
+    TENSORS,
+    EventAccumulator,
+)
+from tensorboard.util.tensor_util import make_ndarray
+
+from keras_softconv import SoftConv2D
+
+
+def accumulated(folder) -> EventAccumulator:
+    return EventAccumulator(str(folder / "softconv"), size_guidance={TENSORS: 0}).Reload()
+
+
+def of_plugin(events, plugin) -> dict[str, list]:
+    """(step, array) by tag, of what one dashboard shows."""
+    return {
+        tag: [(e.step, make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+        if events.SummaryMetadata(tag).plugin_data.plugin_name == plugin
+    }
+
+
+def steps(events) -> list[int]:
+    return [step for step, _ in events]
+
+
+def two_layers(**arguments) -> keras.Model:
+    layers = [
+        SoftConv2D(3, 3, padding="same", name=name, **arguments) for name in ("a", "b")
+    ]
+    return keras.Sequential([keras.Input((5, 4, 2)), *layers], name="two")
+
+
+def fit(model, images, *callbacks, epochs=4):
+    """Two steps an epoch."""
+    if not model.compiled:
+        model.compile("adam", "mse")
+    x, y = images
+    model.fit(x, y, epochs=epochs, batch_size=4, callbacks=list(callbacks), verbose=0)
