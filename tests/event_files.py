@@ -11,7 +11,19 @@ from keras_softconv import SoftConv2D
 
 
 def accumulated(folder) -> EventAccumulator:
-    return EventAccumulator(str(folder / "softconv"), size_guidance={TENSORS: 0}).Reload()
+    """What is in the monitor's run of a log folder."""
+    return loaded(folder / "softconv")
+
+
+def loaded(run) -> EventAccumulator:
+    """All event files of a run, or one of them."""
+    return EventAccumulator(str(run), size_guidance={TENSORS: 0}).Reload()
+
+
+def read(run) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) by tag, of the scalars of a run."""
+    scalars = of_plugin(loaded(run), "scalars")
+    return {tag: [(s, value.item()) for s, value in e] for tag, e in scalars.items()}
 
 
 def of_plugin(events, plugin) -> dict[str, list]:

@@ -5,11 +5,11 @@ import signal
 import keras
 import numpy as np
 import pytest
+from event_files import read
 from keras.callbacks import BackupAndRestore
 from keras.ops import convert_to_numpy as to_numpy
 from processes import run
 from soft_models import soft_model
-from test_callbacks import read
 
 from keras_softconv.callbacks import StructureMonitor
 

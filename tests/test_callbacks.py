@@ -9,12 +9,8 @@ import keras
 import numpy as np
 import pytest
 from backends import BACKEND, not_on, tensorflow_only
+from event_files import read
 from soft_models import numpy_weights, soft_model
-from tensorboard.backend.event_processing.event_accumulator import (
-    TENSORS,
-    EventAccumulator,
-)
-from tensorboard.util.tensor_util import make_ndarray
 
 from keras_softconv import SoftConv2D
 from keras_softconv.callbacks import StructureMonitor
@@ -29,16 +25,6 @@ NAMES = [
     "tie_penalty",
     "off_template_penalty",
 ]
-
-
-def read(folder) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) by tag, of all event files of one run."""
-    events = EventAccumulator(str(folder), size_guidance={TENSORS: 0}).Reload()
-    return {
-        tag: [(e.step, make_ndarray(e.tensor_proto).item()) for e in events.Tensors(tag)]
-        for tag in events.Tags()["tensors"]
-        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars"
-    }  # fmt: skip
 
 
 def expected_numbers(model) -> dict[str, float]:

@@ -5,8 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
+from event_files import read
 from processes import finish, free_address, host_devices, needs_jax, run, start
-from test_callbacks import read
 
 # The same small training on every device set; what it ends at goes into a file. Penalties
 # are strong, so that any count but once shows, and Adam does not divide by noise.

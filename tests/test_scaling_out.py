@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from event_files import read
 from processes import finish, free_address, host_devices, needs_jax, run, start
-from test_callbacks import read
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "scaling-out.md").read_text()

@@ -115,12 +115,12 @@ class WeightSharing:
         """E(S) + D as a dense kernel, of `geometry.kernel_shape`."""
         raise NotImplementedError
 
-    def project(self, deviations: Tensor) -> Tensor:
-        """`(E'E)^-1 E' D`: family means, of the Conv kernel's shape (0 if no member)."""
-        return self.means(self.template(deviations))
-
     def means(self, template: Tensor) -> Tensor:
-        """The same of the template entries alone, `(*output_grid, families)`."""
+        """`(E'E)^-1 E' D`: family means, of the Conv kernel's shape (0 if no member).
+
+        Args:
+            template: the template entries of D, `(*output_grid, families)`.
+        """
         geometry = self.geometry
         sums = totals(ops.reshape(template, (-1, geometry.families)))
         counts = np.maximum(geometry.family_sizes, 1)
