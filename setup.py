@@ -15,7 +15,23 @@ VERSION = re.search(
 PLOTS = ["matplotlib>=3.8"]
 EXAMPLES = [*PLOTS, "scikit-learn>=1.4"]
 BACKENDS = ["jax>=0.6", "torch>=2.6"]
+# The last TensorFlow Addons, and what it runs with: on Python 3.11 and no later one. That
+# TensorBoard asks for `pkg_resources`, which setuptools has no more.
+ADDONS = [
+    "keras==2.15.*",
+    "setuptools<81",
+    "tensorboard==2.15.*",
+    "tensorflow==2.15.*",
+    "tensorflow-addons==0.23.*",
+    "tqdm>=4.60",
+]
 TEST = ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6"]
+
+
+def excluded(major: str, minors: range) -> str:
+    """What to add to a requirement that is to leave out these minor versions."""
+    return "".join(f", !={major}.{minor}.*" for minor in minors)
+
 
 setup(
     name="keras-softconv",
@@ -31,8 +47,14 @@ setup(
     packages=find_packages(include=["keras_softconv*"]),
     package_data={"keras_softconv": ["py.typed"]},
     python_requires=">=3.11",
-    install_requires=["keras>=3.14", "tensorflow>=2.21", "tensorboard>=2.21"],
+    # Today's, or all three of 2.15, which the extra `addons` asks for; nothing between.
+    install_requires=[
+        "keras>=2.15" + excluded("3", range(14)),
+        "tensorboard>=2.15" + excluded("2", range(16, 21)),
+        "tensorflow>=2.15" + excluded("2", range(16, 21)),
+    ],
     extras_require={
+        "addons": ADDONS,
         "backends": BACKENDS,
         "examples": EXAMPLES,
         "plots": PLOTS,

@@ -4,10 +4,7 @@ from collections.abc import Callable
 from math import prod, sqrt
 from typing import Any
 
-import keras
-from keras import ops
-from keras.initializers import VarianceScaling
-
+from keras_softconv.compat import keras, ops
 from keras_softconv.weight_sharing import WeightSharing
 
 Tensor = Any
@@ -47,7 +44,7 @@ def initial_deviations(
     matrix = initializer(matrix_shape, dtype=dtype)
     if geometry.windows is None:
         return ops.reshape(matrix, geometry.deviations_shape)
-    if isinstance(initializer, VarianceScaling):
+    if isinstance(initializer, keras.initializers.VarianceScaling):
         fans = [_fan(initializer.mode, *fans) for fans in (matrix_shape, geometry.fans)]
         matrix = matrix * sqrt(fans[0] / fans[1])
     windows = ops.reshape(matrix, (matrix_shape[0], -1, geometry.filters))

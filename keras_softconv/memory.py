@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
-import keras
-
+from keras_softconv.compat import keras
 from keras_softconv.geometry import Geometry
 
 # Weights, gradient and the two slots of Adam.

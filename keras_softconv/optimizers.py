@@ -14,9 +14,7 @@ the penalty, whatever t is.
 from types import SimpleNamespace
 from typing import Any
 
-import keras
-from keras import ops
-
+from keras_softconv.compat import keras, ops
 from keras_softconv.diagnostics import soft_layers
 from keras_softconv.shrinkage import Shrinkage
 

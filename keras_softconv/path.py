@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from math import isfinite, sqrt
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
+from keras_softconv.compat import keras, ops
 from keras_softconv.diagnostics import soft_layers, structure_numbers
 
 Strengths = float | tuple[float, float]
@@ -256,7 +255,7 @@ def _check_data(data: Any) -> None:
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model) or not model.compiled:
+    if not isinstance(model, keras.Model) or not getattr(model, "optimizer", None):
         raise ValueError(
             "`make_model` must return a compiled Keras model. Received: "
             f"{model!r}. Call `model.compile(optimizer, loss)` within it."

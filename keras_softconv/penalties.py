@@ -4,9 +4,7 @@ from collections.abc import Callable
 from functools import cached_property, reduce
 from typing import Any
 
-import keras
-from keras import ops
-
+from keras_softconv.compat import keras, ops
 from keras_softconv.regularizers import (
     Layout,
     StructuredRegularizer,

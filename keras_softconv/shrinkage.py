@@ -6,8 +6,7 @@ A layer attaches it to the variables of its deviations.
 from collections.abc import Callable
 from typing import Any
 
-from keras import ops
-
+from keras_softconv.compat import ops
 from keras_softconv.penalties import Penalty, Reading
 from keras_softconv.weight_sharing import WeightSharing
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
 from keras_softconv.arguments import is_integer
 from keras_softconv.callbacks.chosen_layers import chosen_layers, standardize_layers
 from keras_softconv.callbacks.curvature import Curvature
+from keras_softconv.compat import keras, ops
 from keras_softconv.layers import BaseSoftConv
 from keras_softconv.regularizers import FamilyStrengths, l1_l2_factors
 

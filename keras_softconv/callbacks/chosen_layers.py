@@ -1,7 +1,6 @@
 """The layers of a model whose strengths a callback moves."""
 
-import keras
-
+from keras_softconv.compat import keras
 from keras_softconv.diagnostics import soft_layers
 from keras_softconv.layers import BaseSoftConv
 

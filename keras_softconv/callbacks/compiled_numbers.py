@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
-from keras import ops
-
 from keras_softconv.callbacks.dashboard import tag_of
+from keras_softconv.compat import keras, ops
 from keras_softconv.diagnostics import structure_numbers
 from keras_softconv.layers import BaseSoftConv
 
@@ -37,24 +35,19 @@ class CompiledNumbers:
             for path, layer in layers.items()
         ]
         if now != self._layers:
-            self._layers, self._program = now, _compiled(self._of_values(layers))
-        values = [ops.convert_to_tensor(v) for v in _variables(layers)]
-        numbers = ops.convert_to_numpy(self._program(values))
+            self._layers = now
+            self._program = _compiled(lambda: self._numbers(layers), _variables(layers))
+        numbers = ops.convert_to_numpy(self._program())
         return dict(zip(self._tags, map(float, numbers), strict=True))
 
-    def _of_values(self, layers: Layers) -> Callable[[list[Tensor]], Tensor]:
-        def numbers(values: list[Tensor]) -> Tensor:
-            variables = _variables(layers)
-            with keras.StatelessScope(zip(variables, values, strict=True)):
-                named = {
-                    tag_of(path, name): value
-                    for path, layer in layers.items()
-                    for name, value in _named(layer).items()
-                }
-            self._tags = list(named)
-            return ops.stack([ops.cast(value, "float32") for value in named.values()])
-
-        return numbers
+    def _numbers(self, layers: Layers) -> Tensor:
+        named = {
+            tag_of(path, name): value
+            for path, layer in layers.items()
+            for name, value in _named(layer).items()
+        }
+        self._tags = list(named)
+        return ops.stack([ops.cast(value, "float32") for value in named.values()])
 
 
 def _named(layer: BaseSoftConv) -> dict[str, Tensor]:
@@ -65,13 +58,23 @@ def _variables(layers: Layers) -> list[keras.Variable]:
     return [variable for layer in layers.values() for variable in layer.weights]
 
 
-def _compiled(function: Callable) -> Callable:
+def _compiled(function: Callable, variables: list[keras.Variable]) -> Callable:
+    """The function, which reads the variables, as one program."""
     if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.jit(function)
+        return _compiled_by_jax(function, variables)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         return tf.function(function)
     return function  # torch's compiler would take longer than a training
+
+
+def _compiled_by_jax(function: Callable, variables: list[keras.Variable]) -> Callable:
+    import jax
+
+    def of_values(values: list[Tensor]) -> Tensor:
+        with keras.StatelessScope(zip(variables, values, strict=True)):
+            return function()
+
+    program = jax.jit(of_values)
+    return lambda: program([variable.value for variable in variables])

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
+
+from keras_softconv.compat import keras, ops
 
 Tensor = Any
 
@@ -97,7 +97,7 @@ def _on_tensorflow(model: keras.Model, variables: list) -> Callable:
     def compiled(x: Tensor, signs: Tensor) -> tuple[Tensor, list]:
         with tf.GradientTape() as tape:
             total, outputs = _signed_sum(model, x, signs)
-        return outputs, tape.gradient(total, [v.value for v in variables])
+        return outputs, tape.gradient(total, variables)
 
     return compiled
 

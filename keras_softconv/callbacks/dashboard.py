@@ -3,9 +3,7 @@
 import re
 from typing import Any
 
-import keras
-from keras import ops
-
+from keras_softconv.compat import keras, ops
 from keras_softconv.diagnostics import readable
 from keras_softconv.layers import BaseSoftConv
 

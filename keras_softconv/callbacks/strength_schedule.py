@@ -4,10 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import keras
-from keras import ops
-
 from keras_softconv.callbacks.chosen_layers import chosen_layers, standardize_layers
+from keras_softconv.compat import keras, ops
 
 Schedule = Callable[[int], Any]
 

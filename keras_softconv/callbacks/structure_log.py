@@ -4,12 +4,12 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from keras import ops
 
 from keras_softconv import plots
 from keras_softconv.callbacks import dashboard
 from keras_softconv.callbacks.compiled_numbers import Layers
 from keras_softconv.callbacks.event_log import EventLog
+from keras_softconv.compat import ops
 from keras_softconv.diagnostics import Members, report_of_layers
 from keras_softconv.layers import BaseSoftConv
 from keras_softconv.weight_sharing import in_full_precision

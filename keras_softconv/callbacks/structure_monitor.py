@@ -7,14 +7,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import keras
-from keras import ops
-
 from keras_softconv.arguments import is_integer
 from keras_softconv.callbacks.compiled_numbers import CompiledNumbers, Layers
 from keras_softconv.callbacks.dashboard import RUN, tag_of
 from keras_softconv.callbacks.event_log import event_files, is_logged
 from keras_softconv.callbacks.structure_log import StructureLog
+from keras_softconv.compat import keras, ops
 from keras_softconv.diagnostics import soft_layers
 
 
@@ -88,6 +86,7 @@ class StructureMonitor(keras.callbacks.Callback):
                 f"image_freq={image_freq}. `pip install matplotlib`, or leave it at 0."
             )
         self._numbers = CompiledNumbers()
+        self._watched = None
         self._log = None
         self._has_logged = False
         self._begins_at = None  # see `StructureLog`
@@ -100,8 +99,9 @@ class StructureMonitor(keras.callbacks.Callback):
             self.on_train_batch_end = self._after_batch
 
     def set_model(self, model: keras.Model) -> None:
-        if model is not self._model:
+        if model is not self._watched:
             self._last_step = self._last_pictures = None
+        self._watched = model
         super().set_model(model)
 
     # Keras's moments.

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import keras
-
 from keras_softconv.arguments import is_integer
+from keras_softconv.compat import keras
 from keras_softconv.layers import SOFT_ARGUMENTS
 
 KERNELS = ("family_means", "shared_kernel")

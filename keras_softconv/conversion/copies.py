@@ -3,10 +3,9 @@
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
+from keras_softconv.compat import keras, ops
 from keras_softconv.conversion.checks import check_no_lora
 from keras_softconv.diagnostics import layers_within
 
@@ -43,13 +42,19 @@ def carry_state(layer: keras.Layer, copy: keras.Layer) -> None:
                 source.save_assets(folder)
                 target.load_assets(folder)
     for variable, target in zip(layer.variables, copy.variables, strict=True):
-        target.trainable = variable.trainable
+        carry_trainable(variable, target)
 
 
 def carry_weight(source: keras.Variable, value: Tensor, *targets: keras.Variable) -> None:
     """Give a value to the first of the targets; they are all as trainable as the source."""
     targets[0].assign(_own(value))
     for target in targets:
+        carry_trainable(source, target)
+
+
+def carry_trainable(source: keras.Variable, target: keras.Variable) -> None:
+    """Make a weight as trainable as another."""
+    if target.trainable != source.trainable:
         target.trainable = source.trainable
 
 

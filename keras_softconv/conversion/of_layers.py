@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
-from keras import layers, ops
-
+from keras_softconv.compat import keras, ops
 from keras_softconv.conversion.checks import (
     check_convertible,
     check_input_shape,
@@ -28,15 +26,15 @@ Shape = tuple[int, ...]
 Copy = Callable[[keras.Layer], keras.Layer]
 
 SOFT_OF = {
-    layers.Conv1D: SoftConv1D,
-    layers.Conv2D: SoftConv2D,
-    layers.Conv3D: SoftConv3D,
+    keras.layers.Conv1D: SoftConv1D,
+    keras.layers.Conv2D: SoftConv2D,
+    keras.layers.Conv3D: SoftConv3D,
 }
 CONV_OF = {soft: conv for conv, soft in SOFT_OF.items()}
 ZERO_PADDINGS = {
-    SoftConv1D: layers.ZeroPadding1D,
-    SoftConv2D: layers.ZeroPadding2D,
-    SoftConv3D: layers.ZeroPadding3D,
+    SoftConv1D: keras.layers.ZeroPadding1D,
+    SoftConv2D: keras.layers.ZeroPadding2D,
+    SoftConv3D: keras.layers.ZeroPadding3D,
 }
 
 

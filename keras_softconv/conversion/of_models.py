@@ -1,11 +1,9 @@
 """A whole model with soft convolutions for its convolutions, and back."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-import keras
-
+from keras_softconv.compat import keras
 from keras_softconv.conversion.checks import (
     check_convertible,
     check_kernel,
@@ -22,7 +20,7 @@ from keras_softconv.conversion.of_layers import (
     conv_like,
     soft_like,
 )
-from keras_softconv.diagnostics import layers_within
+from keras_softconv.diagnostics import functional_class, layers_within
 
 Predicate = Callable[[keras.Layer], bool]
 Replace = Callable[[keras.Layer, Copy], keras.Layer]
@@ -128,7 +126,9 @@ def _converted(
             "or model are not looked for: convert them by `from_conv` and `to_conv`."
         )
     cloning.finish(carry)
-    if model.compiled:  # anew, now that it is known which weights are frozen
+    if getattr(
+        model, "optimizer", None
+    ):  # anew, now that it is known which weights are frozen
         clone.compile_from_config(model.get_compile_config())
     return clone
 
@@ -216,14 +216,7 @@ def _is_graph(layer: Any) -> bool:
 
     A subclass may compute or train otherwise, which a clone would not.
     """
-    return type(layer) in (keras.Sequential, _functional())
-
-
-@cache
-def _functional() -> type:
-    """Keras's class of functional models, which has no public name."""
-    inputs = keras.Input((), name="inputs")
-    return type(keras.Model(inputs, inputs, name="functional"))
+    return type(layer) in (keras.Sequential, functional_class())
 
 
 def _is_time_distributed(layer: Any) -> bool:

@@ -11,7 +11,7 @@ from keras_softconv.diagnostics.report import (
     report_of_layers,
     structure_report,
 )
-from keras_softconv.diagnostics.search import layers_within, soft_layers
+from keras_softconv.diagnostics.search import functional_class, layers_within, soft_layers
 from keras_softconv.diagnostics.structure import (
     Members,
     energies,
@@ -26,6 +26,7 @@ __all__ = [
     "Members",
     "StructureReport",
     "energies",
+    "functional_class",
     "layers_within",
     "problem_children",
     "readable",

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from keras import ops
 
+from keras_softconv.compat import ops
 from keras_softconv.diagnostics.problem_children import (
     REMARKABLE,
     as_tuple,

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from keras import ops
 
+from keras_softconv.compat import ops
 from keras_softconv.diagnostics.structure import Members
 
 # Where a modified z-score begins to be remarkable.

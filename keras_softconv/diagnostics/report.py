@@ -1,8 +1,7 @@
 """How convolutional layers are: data, text and Markdown."""
 
-import keras
-
 from keras_softconv.arguments import is_integer
+from keras_softconv.compat import keras
 from keras_softconv.diagnostics.layer_numbers import layer_numbers
 from keras_softconv.diagnostics.search import soft_layers
 from keras_softconv.diagnostics.tables import markdown_table, text_of, text_table

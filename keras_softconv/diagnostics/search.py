@@ -1,10 +1,10 @@
 """Where in a model its SoftConv layers are."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
-import keras
-
+from keras_softconv.compat import keras
 from keras_softconv.layers import BaseSoftConv
 
 
@@ -37,8 +37,17 @@ def layers_within(layer: keras.Layer) -> Iterator[keras.Layer]:
 
 
 def _root(model: keras.Layer) -> tuple[str, ...]:
-    is_functional = isinstance(model, keras.Model) and hasattr(model, "operations")
-    return () if is_functional else (model.name,)
+    is_named = isinstance(model, keras.Sequential) or not isinstance(
+        model, functional_class()
+    )
+    return (model.name,) if is_named else ()
+
+
+@cache
+def functional_class() -> type:
+    """Keras's class of functional models, which has no public name."""
+    inputs = keras.Input((), name="inputs")
+    return type(keras.Model(inputs, inputs, name="functional"))
 
 
 def _named_layers(

@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from keras import ops
 
+from keras_softconv.compat import ops
 from keras_softconv.layers import BaseSoftConv
 from keras_softconv.weight_sharing import (
     ABSOLUTE,

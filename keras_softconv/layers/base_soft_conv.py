@@ -5,12 +5,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-import keras
 import numpy as np
-from keras import activations, constraints, initializers, ops, regularizers
 
 from keras_softconv import arguments
 from keras_softconv.arguments import Shape
+from keras_softconv.compat import keras, ops, registration_of
 from keras_softconv.geometry import Geometry
 from keras_softconv.initializers import InitialDeviations
 from keras_softconv.layers.kept_weights import KeepsZeros
@@ -27,10 +26,10 @@ Function = TypeVar("Function", bound=Callable)
 
 # Arguments whose names end so are Keras objects.
 KINDS = {
-    "activation": activations,
-    "initializer": initializers,
-    "regularizer": regularizers,
-    "constraint": constraints,
+    "activation": keras.activations,
+    "initializer": keras.initializers,
+    "regularizer": keras.regularizers,
+    "constraint": keras.constraints,
 }
 
 
@@ -61,8 +60,8 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        tie_regularizer: Any = regularizers.L2(1e-3),
-        off_template_regularizer: Any = regularizers.L2(1e-3),
+        tie_regularizer: Any = keras.regularizers.L2(1e-3),
+        off_template_regularizer: Any = keras.regularizers.L2(1e-3),
         deviation_initializer: Any = "zeros",
         halo: int | None = None,
         penalty_registration: str = "add_loss",
@@ -79,19 +78,19 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
         )
         self.padding = arguments.standardize_padding(padding, rank)
         self.data_format = _standardize_data_format(data_format)
-        self.activation = activations.get(activation)
+        self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.tie_regularizer = regularizers.get(tie_regularizer)
-        self.off_template_regularizer = regularizers.get(off_template_regularizer)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.tie_regularizer = keras.regularizers.get(tie_regularizer)
+        self.off_template_regularizer = keras.regularizers.get(off_template_regularizer)
         if deviation_initializer is None:
             deviation_initializer = "zeros"
-        self.deviation_initializer = initializers.get(deviation_initializer)
+        self.deviation_initializer = keras.initializers.get(deviation_initializer)
         self.halo = arguments.standardize_halo(halo)
         self.penalty_registration = penalty_registration
         # Other args.
@@ -152,7 +151,7 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
         self.off_template_strength = self._penalties.off_template_strength.variable
         deviations = self.deviations, self.bias_deviations
         self._penalties.attach_to(*deviations)
-        if self.penalty_registration == "regularizer":
+        if registration_of(self.penalty_registration) == "regularizer":
             self._penalties.register_as_regularizers(*deviations)
 
     def _add_weight(
@@ -165,7 +164,7 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         self._check_input_shape(tuple(getattr(inputs, "shape", ())))
-        if self.penalty_registration == "add_loss":
+        if registration_of(self.penalty_registration) == "add_loss":
             self._register_penalties()
         inputs = self._move_channels(ops.cast(inputs, self.compute_dtype), to_last=True)
         outputs = self.weight_sharing.product(

@@ -3,9 +3,7 @@
 import warnings
 from typing import Any
 
-import keras
-from keras import ops
-
+from keras_softconv.compat import keras, ops
 from keras_softconv.penalties import Reading
 
 Tensor = Any

@@ -4,9 +4,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import keras
-from keras import ops
-
+from keras_softconv.compat import keras, ops
 from keras_softconv.penalties import (
     Penalty,
     Reading,

@@ -1,7 +1,6 @@
 """The one-dimensional soft convolution."""
 
-import keras
-
+from keras_softconv.compat import keras
 from keras_softconv.layers.base_soft_conv import BaseSoftConv
 
 

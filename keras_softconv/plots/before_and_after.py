@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
-
+from keras_softconv.compat import keras
 from keras_softconv.layers import BaseSoftConv
 from keras_softconv.plots.catalogue import picture_class
 from keras_softconv.plots.checks import check_layer

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from keras import ops
 
+from keras_softconv.compat import ops
 from keras_softconv.regularizers.base import Layout, StructuredRegularizer
 from keras_softconv.regularizers.distance_weighted import DistanceWeighted
 from keras_softconv.regularizers.elastic_net import (

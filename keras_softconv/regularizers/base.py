@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-from keras import ops
+from keras_softconv.compat import keras, ops
 
 Tensor = Any
 Shape = tuple[int, ...]

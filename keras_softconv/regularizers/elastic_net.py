@@ -7,13 +7,12 @@ regularizer must be given.
 from collections.abc import Callable
 from typing import Any
 
-import keras
-from keras import ops
-from keras.regularizers import L1, L1L2, L2
-
+from keras_softconv.compat import keras, ops
 from keras_softconv.regularizers.base import Layout, StructuredRegularizer, absolute
 
 Tensor = Any
+
+KNOWN = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
 
 
 def l1_l2_factors(regularizer: Callable | None) -> tuple[float, float] | None:
@@ -28,7 +27,7 @@ def l1_l2_factors(regularizer: Callable | None) -> tuple[float, float] | None:
     """
     if regularizer is None:
         return 0.0, 0.0
-    if type(regularizer) not in (L1, L2, L1L2):
+    if type(regularizer) not in KNOWN:
         return None
     factors = [getattr(regularizer, name, 0.0) for name in ("l1", "l2")]
     if any(isinstance(factor, keras.Variable) for factor in factors):

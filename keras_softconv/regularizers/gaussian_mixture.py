@@ -3,10 +3,9 @@
 from math import log, pi
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
+from keras_softconv.compat import keras, ops
 from keras_softconv.regularizers.base import (
     Layout,
     State,

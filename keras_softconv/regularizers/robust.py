@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import keras
-from keras import ops
-
+from keras_softconv.compat import keras, ops
 from keras_softconv.regularizers.base import (
     Layout,
     StructuredRegularizer,

@@ -4,8 +4,8 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-from keras import ops
 
+from keras_softconv.compat import ops
 from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.mesh import on_axes
 from keras_softconv.weight_sharing.sums import Power, totals

@@ -5,8 +5,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from keras import config, ops
 
+from keras_softconv.compat import keras, ops
 from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.gradients import with_gradient
@@ -121,7 +121,7 @@ class DenseWeightSharing(WeightSharing):
         return reduce(ops.maximum, axes)
 
     def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
-        if self.row_length <= SHORT_ROW and config.backend() == "tensorflow":
+        if self.row_length <= SHORT_ROW and keras.config.backend() == "tensorflow":
             return self._partition_sums_of_copy(power, deviations)
         members, off_template = self._row_sums(power, deviations)
         return total(members), total(off_template)

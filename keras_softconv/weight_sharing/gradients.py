@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from keras import config, ops
+from keras_softconv.compat import keras, ops
 
 Tensor = Any
 
@@ -25,7 +25,7 @@ def with_gradient(
         tensors: its arguments.
         backends: where the given gradient is used.
     """
-    if config.backend() not in backends:
+    if keras.config.backend() not in backends:
         return function(*tensors)
 
     @ops.custom_gradient

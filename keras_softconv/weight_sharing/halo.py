@@ -5,8 +5,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from keras import ops
 
+from keras_softconv.compat import ops
 from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.gradients import with_gradient

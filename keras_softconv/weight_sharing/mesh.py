@@ -11,7 +11,8 @@ from operator import add
 from typing import Any
 
 import numpy as np
-from keras import ops
+
+from keras_softconv.compat import ops
 
 Tensor = Any
 Shape = tuple[int, ...]

@@ -4,9 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-from keras import ops
-
+from keras_softconv.compat import keras, ops
 from keras_softconv.weight_sharing.gradients import with_gradient
 
 Tensor = Any

@@ -1,0 +1,105 @@
+"""Keras 2.15 in the words of Keras 3, as far as this package speaks them."""
+
+import os
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import keras as installed
+import tensorflow as tf
+
+from keras_softconv.compat import operations as ops
+from keras_softconv.compat.layer import Layer
+
+if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+    raise ImportError(
+        f"Keras {installed.__version__} runs on TensorFlow only. Received: KERAS_BACKEND="
+        f"{os.environ['KERAS_BACKEND']!r}. Unset it, or install Keras 3 for the other "
+        "backends: `pip install --upgrade tensorflow keras`."
+    )
+
+OTHERWISE = {
+    "ProximalAdam": "`tensorflow_addons.optimizers.ProximalAdagrad`, or an optimizer of "
+    "Keras, with which a lasso ends near zero",
+    "ProximalSGD": "`tensorflow_addons.optimizers.ProximalAdagrad`, or an optimizer of "
+    "Keras, with which a lasso ends near zero",
+}
+
+
+class _Extended:
+    """A module, with some names besides its own or in their place."""
+
+    def __init__(self, module: Any, **names: Any) -> None:
+        self.__dict__.update(names, _module=module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+class _StatelessScope:
+    """Other values for some variables, which get their own back at the end."""
+
+    def __init__(self, state_mapping: Iterable[tuple[tf.Variable, Any]]) -> None:
+        self._values = list(state_mapping)
+
+    def __enter__(self) -> None:
+        self._own = [(variable, variable.numpy()) for variable, _ in self._values]
+        _assign(self._values)
+
+    def __exit__(self, *error: object) -> None:
+        _assign(self._own)
+
+
+def _assign(values: list[tuple[tf.Variable, Any]]) -> None:
+    for variable, value in values:
+        variable.assign(value)
+
+
+def _register_keras_serializable(package: str) -> Callable[[type], type]:
+    register = installed.saving.register_keras_serializable(package)
+
+    def register_or_refuse(cls: type) -> type:
+        if cls.__name__ in OTHERWISE:
+            cls.__init__ = _refuse
+        return register(cls)
+
+    return register_or_refuse
+
+
+def _refuse(self: object, *args: Any, **kwargs: Any) -> NoReturn:
+    name = type(self).__name__
+    raise NotImplementedError(
+        f"{name} needs Keras 3. Received: Keras {installed.__version__}. Here use "
+        f"{OTHERWISE[name]}."
+    )
+
+
+keras = _Extended(
+    installed,
+    # For whom it may concern; to make one's own, there is `layers.Layer`.
+    Layer=installed.layers.Layer,
+    Initializer=installed.initializers.Initializer,
+    Loss=installed.losses.Loss,
+    Regularizer=installed.regularizers.Regularizer,
+    StatelessScope=_StatelessScope,
+    Variable=tf.Variable,
+    backend=_Extended(
+        installed.backend, standardize_dtype=lambda dtype: tf.as_dtype(dtype).name
+    ),
+    config=SimpleNamespace(
+        backend=lambda: "tensorflow", image_data_format=installed.backend.image_data_format
+    ),
+    # Nothing is ever spread over devices.
+    distribution=SimpleNamespace(distribution=lambda: None, ModelParallel=()),
+    layers=_Extended(installed.layers, Layer=Layer),
+    ops=ops,
+    saving=_Extended(
+        installed.saving, register_keras_serializable=_register_keras_serializable
+    ),
+    tree=tf.nest,
+)
+
+
+def registration_of(penalty_registration: str) -> str:
+    """What `Layer` says of losses that are added in `call` leaves but one way."""
+    return "regularizer"

@@ -1,0 +1,98 @@
+"""`keras.Layer` for Keras 2."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import keras
+import tensorflow as tf
+
+Tensor = Any
+
+
+class Layer(keras.layers.Layer):
+    """A layer of Keras 2, with subclasses that are written for Keras 3.
+
+    There shapes come as tuples, it is noted that `build` was called, autocast has another
+    name, variables have a `regularizer` that may be set, and losses may be added in
+    `call`. Here those are counted again for each call, and what is left of them from the
+    construction of a functional model breaks its training: see `registration_of`.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, adapted in ADAPTED.items():
+            if name in vars(cls):
+                setattr(cls, name, adapted(vars(cls)[name]))
+
+    def add_weight(self, *, autocast: bool = True, **options: Any) -> tf.Variable:
+        variable = super().add_weight(experimental_autocast=autocast, **options)
+        variable.regularizer = None
+
+        def penalty() -> Tensor | None:
+            is_penalized = variable.regularizer is not None and self.trainable
+            return variable.regularizer(variable) if is_penalized else None
+
+        self.add_loss(penalty)
+        return variable
+
+    @property
+    def _trainable_variables(self) -> list[tf.Variable]:
+        return self._trainable_weights
+
+    @property
+    def _non_trainable_variables(self) -> list[tf.Variable]:
+        return self._non_trainable_weights
+
+    @property
+    def _tracker(self) -> NoReturn:
+        raise NotImplementedError(
+            f"A frozen structure needs Keras 3. Received: layer '{self.name}' in Keras "
+            f"{keras.__version__}. Save the model's weights and load them there, or train "
+            "on without penalties by `layer.tie_strength.assign(0.0)` and "
+            "`layer.off_template_strength.assign(0.0)`."
+        )
+
+
+def _with_tuple(method: Callable) -> Callable:
+    """A method of a shape, which may be a `tf.TensorShape`."""
+
+    def of_tuple(self: Layer, input_shape: Any) -> Any:
+        is_tensor_shape = isinstance(input_shape, tf.TensorShape)
+        return method(self, tuple(input_shape) if is_tensor_shape else input_shape)
+
+    return of_tuple
+
+
+def _with_note(build: Callable) -> Callable:
+    def build_and_note(self: Layer, input_shape: Any) -> None:
+        build(self, input_shape)
+        keras.layers.Layer.build(self, input_shape)
+
+    return _with_tuple(build_and_note)
+
+
+def _not_assignable(kernel: property) -> property:
+    """A computed kernel, for wrappers that would assign to it."""
+
+    def refuse(self: Layer, value: Any = None) -> NoReturn:
+        raise ValueError(
+            f"The kernel of layer '{self.name}' cannot be assigned to, because it is "
+            "computed from `shared_kernel` and `deviations`. Expected a layer whose kernel "
+            "is a weight, as the wrappers SpectralNormalization and WeightNormalization "
+            "of TensorFlow Addons do. Give the layer a `kernel_constraint` instead, such "
+            "as `keras.constraints.MaxNorm()`, which acts on the shared kernel."
+        )
+
+    def get(self: Layer) -> Tensor:
+        tensor = kernel.fget(self)
+        tensor.assign = lambda value, **_: refuse(self)
+        return tensor
+
+    return property(get, refuse, doc=kernel.__doc__)
+
+
+ADAPTED = {
+    "build": _with_note,
+    "compute_output_shape": _with_tuple,
+    "kernel": _not_assignable,
+}
