@@ -1,10 +1,12 @@
 """What tests ask of the backend that Keras runs on: its gradients, its compiler."""
 
+import door  # noqa: F401 - before whatever imports Keras
 import keras
 import pytest
 from keras import ops
 
 BACKEND = keras.backend.backend()
+KERAS_2 = keras.__version__.startswith("2.")
 
 tensorflow_only = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="is about what only TensorFlow has"
@@ -15,14 +17,23 @@ def not_on(backend, reason):
     return pytest.mark.skipif(backend == BACKEND, reason=f"{backend} {reason}")
 
 
+def not_on_keras_2(reason):
+    return pytest.mark.skipif(KERAS_2, reason=f"Keras 2 {reason}")
+
+
+def forget() -> None:
+    """Keras's global state; quickly, where that can be asked for."""
+    keras.backend.clear_session(**({} if KERAS_2 else {"free_memory": False}))
+
+
 def gradients(function, tensors) -> list:
     """Gradients of the scalar `function(*tensors)`, of any order: they are tensors too.
 
     An argument that the function does not depend on has a gradient of zeros. Keras's
-    variables are taken for their values.
+    variables are taken for their values, but with Keras 2, where functions read them.
     """
     tensors = [
-        t.value if isinstance(t, keras.Variable) else ops.convert_to_tensor(t)
+        t if KERAS_2 and isinstance(t, keras.Variable) else ops.convert_to_tensor(t)
         for t in tensors
     ]
     return list(_gradients(function, tensors))

@@ -12,10 +12,11 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # Tests compile for longer than they compute.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+import door  # noqa: F401 - before whatever imports Keras
 import keras
 import numpy as np
 import pytest
-from backends import BACKEND
+from backends import BACKEND, KERAS_2, forget
 from hypothesis import HealthCheck, settings
 
 # These come out alike on every backend, or start the backends that they need in processes
@@ -25,10 +26,21 @@ INDEPENDENT = (
     "learning_benchmarks",
     "dashboard", "documentation", "examples", "memory", "scaling_out",
 )  # fmt: skip
+OF_KERAS_2 = (
+    "non-integer arguments to randrange:DeprecationWarning",
+    "The initializer .* is unseeded:UserWarning",
+)
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 if BACKEND != "tensorflow":
     collect_ignore = [f"test_{name}.py" for name in INDEPENDENT]
+
+
+def pytest_configure(config):
+    # What Keras 2.15 says of itself.
+    for message in OF_KERAS_2 if KERAS_2 else ():
+        config.addinivalue_line("filterwarnings", f"ignore:{message}")
+
 
 # JAX compiles anew for each shape, and the arithmetic of shapes is the same everywhere.
 settings.register_profile(
@@ -45,7 +57,7 @@ settings.load_profile("suite")
 def rng():
     keras.utils.set_random_seed(0)
     yield np.random.default_rng(0)
-    keras.utils.clear_session(free_memory=False)
+    forget()
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def two_layers(**arguments) -> keras.Model:
 
 def fit(model, images, *callbacks, epochs=4):
     """Two steps an epoch."""
-    if not model.compiled:
+    if getattr(model, "optimizer", None) is None:
         model.compile("adam", "mse")
     x, y = images
     model.fit(x, y, epochs=epochs, batch_size=4, callbacks=list(callbacks), verbose=0)

@@ -2,11 +2,13 @@
 
 import keras
 import numpy as np
-from backends import BACKEND, at_once
+from backends import BACKEND, KERAS_2, at_once
 from conv_cases import CASES
 from keras import ops
 
 from keras_softconv import SoftConv1D, SoftConv2D, SoftConv3D
+from keras_softconv.compat import name_of
+from keras_softconv.diagnostics import soft_layers
 from keras_softconv.layers import BaseSoftConv
 
 SOFT_CONVS = {1: SoftConv1D, 2: SoftConv2D, 3: SoftConv3D}
@@ -44,7 +46,7 @@ def read(layer, function):
         with keras.StatelessScope(zip(layer.weights, values, strict=True)):
             return function(layer)
 
-    values = [weight.value for weight in layer.weights]
+    values = map(ops.convert_to_tensor, layer.weights)
     return keras.tree.map_structure(ops.convert_to_numpy, at_once(of_weights)(*values))
 
 
@@ -56,21 +58,27 @@ def call(layer, inputs) -> tuple[np.ndarray, list[np.ndarray]]:
     """Outputs and losses of a layer."""
 
     def of_weights(inputs, *weights):
-        fixed = layer.non_trainable_variables
-        outputs, _, losses = layer.stateless_call(
-            weights, fixed, inputs, return_losses=True
-        )
-        return outputs, losses
+        return outputs_and_losses(layer, inputs, weights)
 
-    weights = [weight.value for weight in layer.trainable_weights]
+    weights = map(ops.convert_to_tensor, layer.trainable_weights)
     found = at_once(of_weights)(ops.convert_to_tensor(inputs), *weights)
     return keras.tree.map_structure(ops.convert_to_numpy, found)
+
+
+def outputs_and_losses(layer, inputs, weights) -> tuple:
+    """With these values for its trainable weights, or in Keras 2 with those it has."""
+    if KERAS_2:
+        return layer(inputs), layer.losses
+    outputs, _, losses = layer.stateless_call(
+        weights, layer.non_trainable_variables, inputs, return_losses=True
+    )
+    return outputs, losses
 
 
 def numpy_weights(layer) -> dict[str, np.ndarray]:
     """Trainable weights by name, in float64."""
     return {
-        weight.name: ops.convert_to_numpy(weight).astype("float64")
+        name_of(weight): ops.convert_to_numpy(weight).astype("float64")
         for weight in layer.trainable_weights
     }
 
@@ -85,3 +93,13 @@ def dense_form(sharing, deviations) -> np.ndarray:
 def dense_deviations(layer) -> np.ndarray:
     """The deviations in the dense kernel's shape, in float64."""
     return dense_form(layer.weight_sharing, layer.deviations).astype("float64")
+
+
+def path_of(model) -> str:
+    """The path of its first SoftConv layer."""
+    return next(iter(soft_layers(model)))
+
+
+def export(model, folder) -> None:
+    """As a SavedModel, in silence."""
+    model.export(str(folder), **({} if KERAS_2 else {"verbose": False}))

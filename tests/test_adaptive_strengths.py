@@ -8,6 +8,7 @@ from backends import BACKEND
 from keras_softconv import SoftConv1D
 from keras_softconv.callbacks import AdaptiveStrengths
 from keras_softconv.callbacks.curvature import Curvature
+from keras_softconv.compat import name_of
 from keras_softconv.regularizers import FamilyStrengths
 
 L1, L2 = keras.regularizers.L1, keras.regularizers.L2
@@ -136,7 +137,7 @@ def test_each_family_may_have_its_own_strength(rng):
     strengths = found["model/soft/tie_family_strengths"]
     assert strengths[1] < 0.2 * min(strengths[0], strengths[2])
     assert len(found["model/soft/bias_tie_family_strengths"]) == 1
-    weights = {weight.name: weight for weight in layer.weights}
+    weights = {name_of(weight): weight for weight in layer.weights}
     saved = keras.ops.convert_to_numpy(weights["tie_family_strengths"])
     np.testing.assert_allclose(saved, strengths, rtol=1e-6)
 

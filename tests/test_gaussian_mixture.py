@@ -9,6 +9,7 @@ from keras.ops import convert_to_numpy as to_numpy
 from soft_models import read, soft_model
 
 from keras_softconv import SoftConv2D
+from keras_softconv.compat import name_of
 from keras_softconv.regularizers import GaussianMixture, Layout
 
 NAMES = [
@@ -28,7 +29,7 @@ def mixture_model(**arguments) -> keras.Model:
 
 
 def values_of(layer) -> dict[str, np.ndarray]:
-    return {weight.name: to_numpy(weight).copy() for weight in layer.trainable_weights}
+    return {name_of(weight): to_numpy(weight).copy() for weight in layer.trainable_weights}
 
 
 def train(model, images, epochs=2, jit_compile="auto"):

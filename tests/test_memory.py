@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+from backends import not_on_keras_2
 
 from keras_softconv import SoftConv2D, memory
 from keras_softconv.geometry import Geometry
@@ -144,6 +145,7 @@ def test_a_halo_that_stores_more_than_the_dense_kernel_is_told_so(monkeypatch):
         layer.build((None, 32, 32, 3))
 
 
+@not_on_keras_2("has no way to spread them")
 def test_weights_spread_over_devices_are_not_refused(monkeypatch):
     machine_of(monkeypatch, 0.0001)
     over_devices = object.__new__(keras.distribution.ModelParallel)

@@ -5,10 +5,10 @@ import json
 import keras
 import numpy as np
 import pytest
-from backends import BACKEND, not_on, tensorflow_only
+from backends import BACKEND, not_on, not_on_keras_2, tensorflow_only
 from keras.ops import convert_to_numpy as to_numpy
 from processes import run, skip_without
-from soft_models import soft_model
+from soft_models import export, soft_model
 
 from keras_softconv import SoftConv1D, SoftConv2D, SoftConv3D
 
@@ -142,7 +142,7 @@ def test_there_and_back_again_between_backends(images, tmp_path, backend, monkey
 def test_saved_model(images, tmp_path, halo):
     tensorflow = pytest.importorskip("tensorflow")
     model = trained_model(images, halo=halo)
-    model.export(tmp_path / "export", verbose=False)
+    export(model, tmp_path / "export")
     exported = tensorflow.saved_model.load(tmp_path / "export")
     outputs = exported.serve(images[0])
     expected = model.predict(images[0], verbose=0)
@@ -155,13 +155,14 @@ def test_large_layer_exports_a_small_graph(tmp_path):
     layer = SoftConv2D(2, 3, padding="same")
     model = keras.Sequential([keras.Input((64, 64, 1)), layer])
     assert np.prod(layer.deviations.shape) > 33e6
-    model.export(tmp_path / "export", verbose=False)
+    export(model, tmp_path / "export")
     assert (tmp_path / "export" / "saved_model.pb").stat().st_size < 5e6
 
 
 @each_halo
 @tensorflow_only
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+@not_on_keras_2("leaves that to TensorFlow's converter")
 def test_litert(images, tmp_path, halo):
     tensorflow = pytest.importorskip("tensorflow")
     model, path = trained_model(images, halo=halo), str(tmp_path / "model.tflite")

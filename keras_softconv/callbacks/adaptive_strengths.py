@@ -11,7 +11,7 @@ import numpy as np
 from keras_softconv.arguments import is_integer
 from keras_softconv.callbacks.chosen_layers import chosen_layers, standardize_layers
 from keras_softconv.callbacks.curvature import Curvature
-from keras_softconv.compat import keras, ops
+from keras_softconv.compat import keras, name_of, ops
 from keras_softconv.layers import BaseSoftConv
 from keras_softconv.regularizers import FamilyStrengths, l1_l2_factors
 
@@ -202,7 +202,7 @@ class AdaptiveStrengths(keras.callbacks.Callback):
         layers = self._layers()
         squares, number, of_variable = self._data.measure(self.probes, self._rng)
         groups = {
-            f"{path}/{one.strengths.name}": one
+            f"{path}/{name_of(one.strengths)}": one
             for path, layer in layers.items()
             for one in _groups(layer, of_variable)
         }
@@ -271,7 +271,7 @@ def _groups_of_ties(
         pairs["bias_tie"] = _pair(lambda x: x, layer.bias_deviations, curvatures)
     if isinstance(layer.tie_regularizer, FamilyStrengths):
         factor = l2 * float(ops.convert_to_numpy(layer.tie_strength))
-        weights = {weight.name: weight for weight in layer.weights}
+        weights = {name_of(weight): weight for weight in layer.weights}
         return [
             _Groups(
                 weights[f"{place}_family_strengths"],

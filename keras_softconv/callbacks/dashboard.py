@@ -128,13 +128,12 @@ def hyper_parameters(layers: dict[str, BaseSoftConv]) -> dict[str, Any]:
 
 def described(regularizer: Any) -> str:
     """A regularizer as it would be called: `L2(l2=0.001)`."""
-    name = getattr(regularizer, "__name__", type(regularizer).__name__)
-    if regularizer is None or name == "<lambda>":
-        return "None" if regularizer is None else "lambda"
+    if regularizer is None or hasattr(regularizer, "__name__"):
+        return getattr(regularizer, "__name__", "None").strip("<>")
     try:
         return _described(keras.regularizers.serialize(regularizer))
     except (AttributeError, NotImplementedError, TypeError, ValueError):
-        return name  # it cannot be saved, but trains
+        return type(regularizer).__name__  # it cannot be saved, but trains
 
 
 def _described(config: Any) -> str:

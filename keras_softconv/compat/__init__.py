@@ -10,7 +10,13 @@ put in front of it.
 import keras as installed
 
 if installed.__version__.startswith("2."):
-    from keras_softconv.compat.keras2 import keras, ops, registration_of
+    from keras_softconv.compat.keras2 import (
+        build_like,
+        keras,
+        name_of,
+        ops,
+        registration_of,
+    )
 else:
     import keras
     from keras import ops
@@ -19,5 +25,13 @@ else:
         """How Keras learns of the penalties of a layer with this argument."""
         return penalty_registration
 
+    def build_like(layer: keras.Layer, other: keras.Layer) -> None:
+        """Build a layer as another one of the same class was built."""
+        layer.build_from_config(other.get_build_config())
 
-__all__ = ["keras", "ops", "registration_of"]
+    def name_of(variable: keras.Variable) -> str:
+        """The name that a layer gives to a weight."""
+        return variable.name
+
+
+__all__ = ["build_like", "keras", "name_of", "ops", "registration_of"]

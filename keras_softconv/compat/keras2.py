@@ -36,6 +36,17 @@ class _Extended:
         return getattr(self._module, name)
 
 
+def _get_regularizer(identifier: Any) -> Callable | None:
+    name = "l1_l2" if identifier == "l1l2" else identifier
+    found = installed.regularizers.get(name)
+    if found is not None and not callable(found):  # an unknown name comes back
+        raise ValueError(
+            f"Could not interpret regularizer identifier: {identifier}. Expected a "
+            "regularizer, its name such as 'l2', or a function of the weights."
+        )
+    return found
+
+
 class _StatelessScope:
     """Other values for some variables, which get their own back at the end."""
 
@@ -61,6 +72,8 @@ def _register_keras_serializable(package: str) -> Callable[[type], type]:
     def register_or_refuse(cls: type) -> type:
         if cls.__name__ in OTHERWISE:
             cls.__init__ = _refuse
+        # By which Keras's wrappers look for the class of the layer that they hold.
+        installed.saving.get_custom_objects()[cls.__name__] = cls
         return register(cls)
 
     return register_or_refuse
@@ -93,11 +106,23 @@ keras = _Extended(
     distribution=SimpleNamespace(distribution=lambda: None, ModelParallel=()),
     layers=_Extended(installed.layers, Layer=Layer),
     ops=ops,
+    regularizers=_Extended(installed.regularizers, get=_get_regularizer),
     saving=_Extended(
         installed.saving, register_keras_serializable=_register_keras_serializable
     ),
     tree=tf.nest,
 )
+
+
+def build_like(layer: keras.Layer, other: keras.Layer) -> None:
+    """Build it, and note that it was built, which only Keras's call does."""
+    layer.build_from_config(other.get_build_config())
+    installed.layers.Layer.build(layer, other.get_build_config()["input_shape"])
+
+
+def name_of(variable: tf.Variable) -> str:
+    """Its own, from such as `layer/name:0`."""
+    return variable.name.rpartition("/")[2].removesuffix(":0")
 
 
 def registration_of(penalty_registration: str) -> str:

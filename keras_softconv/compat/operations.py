@@ -137,7 +137,13 @@ def conv(
     # On a CPU only XLA has the gradient of a convolution in groups.
     convolution = _compiled_convolution if has_groups else tf.nn.convolution
     return convolution(
-        inputs, kernel, strides, padding=padding.upper(), dilations=dilation_rate
+        inputs,
+        kernel,
+        strides,
+        padding.upper(),
+        # To be told by default is not enough for the gradient in three dimensions.
+        {3: "NWC", 4: "NHWC", 5: "NDHWC"}[len(inputs.shape)],
+        dilation_rate,
     )
 
 

@@ -5,18 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from keras_softconv.compat import keras, ops
+from keras_softconv.compat import build_like, keras, ops
 from keras_softconv.conversion.checks import check_no_lora
 from keras_softconv.diagnostics import layers_within
 
 Tensor = Any
+
+# But the function, which would be made from its bytes.
+LAMBDA_ARGUMENTS = ("output_shape", "mask", "arguments", "name", "trainable", "dtype")
 
 
 def unbuilt_copy_of(layer: keras.Layer) -> keras.Layer:
     """A layer, or another operation, of the same class and arguments."""
     config = layer.get_config()
     if type(layer) is keras.layers.Lambda:
-        return type(layer)(**config | {"function": layer.function})
+        arguments = {name: config[name] for name in LAMBDA_ARGUMENTS if name in config}
+        return type(layer)(layer.function, **arguments)
     return type(layer).from_config(config)
 
 
@@ -30,7 +34,7 @@ def copy_of(layer: keras.Layer) -> keras.Layer:
 def carry_state(layer: keras.Layer, copy: keras.Layer) -> None:
     """Give a copy the layer's weights, what it computes from them, and what is frozen."""
     if layer.built and not copy.built:
-        copy.build_from_config(layer.get_build_config())
+        build_like(copy, layer)
     for source, target in zip(layers_within(layer), layers_within(copy), strict=True):
         check_no_lora(source)
         target.trainable = source.trainable  # passed on to the layers below, then theirs
@@ -54,7 +58,7 @@ def carry_weight(source: keras.Variable, value: Tensor, *targets: keras.Variable
 
 def carry_trainable(source: keras.Variable, target: keras.Variable) -> None:
     """Make a weight as trainable as another."""
-    if target.trainable != source.trainable:
+    if isinstance(source, keras.Variable) and target.trainable != source.trainable:
         target.trainable = source.trainable
 
 

@@ -1,6 +1,7 @@
 """A whole model with soft convolutions for its convolutions, and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from keras_softconv.compat import keras
@@ -109,14 +110,8 @@ def _converted(
     _check_model(model)
     check_predicate(predicate)
     cloning = _Cloning(kinds, predicate, replace)
-    try:
+    with _copying(model):
         clone = cloning.clone(model)
-    except (TypeError, NotImplementedError) as error:
-        raise ValueError(
-            f"Keras cannot copy model '{model.name}': {error} Register your classes and "
-            "functions by `keras.saving.register_keras_serializable`; if only `compile` "
-            "was given such, convert the model before it is compiled."
-        ) from error
     if not cloning.replaced:
         raise ValueError(
             f"Found no layer to convert in model '{model.name}'. Expected at least one "
@@ -126,11 +121,23 @@ def _converted(
             "or model are not looked for: convert them by `from_conv` and `to_conv`."
         )
     cloning.finish(carry)
-    if getattr(
-        model, "optimizer", None
-    ):  # anew, now that it is known which weights are frozen
-        clone.compile_from_config(model.get_compile_config())
+    if getattr(model, "optimizer", None):
+        with _copying(model):  # anew, now that it is known which weights are frozen
+            clone.compile_from_config(model.get_compile_config())
     return clone
+
+
+@contextmanager
+def _copying(model: keras.Model) -> Iterator[None]:
+    """Say what to do about it if Keras cannot."""
+    try:
+        yield
+    except (TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"Keras cannot copy model '{model.name}': {error} Register your classes and "
+            "functions by `keras.saving.register_keras_serializable`; if only `compile` "
+            "was given such, convert the model before it is compiled."
+        ) from error
 
 
 class _Cloning:
