@@ -32,11 +32,13 @@ def gradients(function, tensors) -> list:
     An argument that the function does not depend on has a gradient of zeros. Keras's
     variables are taken for their values, but with Keras 2, where functions read them.
     """
-    tensors = [
-        t if KERAS_2 and isinstance(t, keras.Variable) else ops.convert_to_tensor(t)
-        for t in tensors
-    ]
-    return list(_gradients(function, tensors))
+    return list(_gradients(function, [_value_of(t) for t in tensors]))
+
+
+def _value_of(tensor):
+    if not isinstance(tensor, keras.Variable):
+        return ops.convert_to_tensor(tensor)
+    return tensor if KERAS_2 else tensor.value
 
 
 def _in_tensorflow(function, tensors):

@@ -32,8 +32,19 @@ OF_KERAS_2 = (
 )
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
-if BACKEND != "tensorflow":
-    collect_ignore = [f"test_{name}.py" for name in INDEPENDENT]
+# The same with Keras 2, and what is about what only one of the two Keras has.
+NEED_KERAS_3 = (
+    "backends", "benchmarks", "distribution", "documentation", "examples",
+    "frozen_structure", "learning_benchmarks", "optima", "optimizer_loops", "optimizers",
+    "scaling_out",
+)  # fmt: skip
+NEED_KERAS_2 = ("addons", "keras2", "locally_connected", "two_stacks")
+
+if KERAS_2:
+    left_out = NEED_KERAS_3
+else:
+    left_out = NEED_KERAS_2 + (INDEPENDENT if BACKEND != "tensorflow" else ())
+collect_ignore = [f"test_{name}.py" for name in left_out]
 
 
 def pytest_configure(config):
@@ -45,7 +56,7 @@ def pytest_configure(config):
 # JAX compiles anew for each shape, and the arithmetic of shapes is the same everywhere.
 settings.register_profile(
     "suite",
-    max_examples=250 if BACKEND == "tensorflow" else 30,
+    max_examples=250 if BACKEND == "tensorflow" and not KERAS_2 else 30,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),

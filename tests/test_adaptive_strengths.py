@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from backends import BACKEND
+from backends import BACKEND, not_on_keras_2
 
 from keras_softconv import SoftConv1D
 from keras_softconv.callbacks import AdaptiveStrengths
@@ -216,6 +216,7 @@ def test_what_is_no_gaussian_model_is_refused(regularizers, loss, message, rng):
         model.fit(x, y, verbose=0, callbacks=[AdaptiveStrengths(x, y)])
 
 
+@not_on_keras_2("keeps no deviations at zero")
 def test_frozen_layers_and_deviations_at_zero_are_left_alone(rng):
     x, y = examples(rng, 0.5)
     frozen = SoftConv1D(1, 3, padding="same", name="frozen")

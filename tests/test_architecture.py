@@ -8,7 +8,7 @@ from setuptools import find_packages
 
 PACKAGE = Path(__file__).parents[1] / "keras_softconv"
 FLOORS = [
-    {"arguments"},
+    {"arguments", "compat"},
     {"geometry", "regularizers"},
     {"memory", "weight_sharing"},
     {"initializers", "penalties"},
@@ -77,6 +77,7 @@ def test_no_backend_is_imported_but_where_the_frameworks_differ():
     # The monitor asks JAX which process it is; compilers and gradients are each
     # framework's own.
     expected = {
+        **dict.fromkeys(("operations", "layer", "keras2"), {"tensorflow"}),
         "compiled_numbers": {"jax", "tensorflow"},
         "structure_monitor": {"jax"},
         "curvature": {"jax", "tensorflow", "torch"},
@@ -93,6 +94,20 @@ def test_callbacks_import_backends_and_tensorboard_only_when_they_need_them():
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 for name in ("tensorboard", "tensorflow", "jax", "torch", "matplotlib"):
                     assert name not in ast.dump(node)
+
+
+def test_keras_comes_in_by_one_door():
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "compat":
+            names = {name.split(".")[0] for name in imports(path.read_text())}
+            assert "keras" not in names, path
+            assert "Keras 2" not in path.read_text(), path
+
+
+def test_tensorflow_addons_is_never_imported():
+    for path in PACKAGE.rglob("*.py"):
+        names = {name.split(".")[0] for name in imports(path.read_text())}
+        assert "tensorflow_addons" not in names, path
 
 
 def test_no_assert_in_the_package():
