@@ -24,10 +24,10 @@ needs_jax = pytest.mark.skipif(
 )
 
 
-def start(*arguments, **environment) -> subprocess.Popen:
+def start(*arguments, python=sys.executable, **environment) -> subprocess.Popen:
     """Python with these arguments, which may import the modules of the tests."""
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", *map(str, arguments)],
+        [python, "-W", "ignore", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -77,7 +77,9 @@ def test_no_backend_is_imported_but_where_the_frameworks_differ():
     # The monitor asks JAX which process it is; compilers and gradients are each
     # framework's own.
     expected = {
-        **dict.fromkeys(("operations", "layer", "keras2"), {"tensorflow"}),
+        "keras2": {"tensorflow"},
+        "layer": {"tensorflow"},
+        "operations": {"tensorflow"},
         "compiled_numbers": {"jax", "tensorflow"},
         "structure_monitor": {"jax"},
         "curvature": {"jax", "tensorflow", "torch"},

@@ -63,8 +63,9 @@ def check_same(name, padding, data_format, rng):
     np.testing.assert_array_equal(ours.template_mask(), mask != 0)
     ours.deviations.assign(kernel * mask)
     biases = theirs.bias.numpy()
-    if data_format == "channels_first":
-        biases = biases.transpose(1, 2, 0)
+    if data_format == "channels_first":  # Keras only reshapes them
+        rows, columns, filters = biases.shape
+        biases = biases.reshape(filters, rows, columns).transpose(1, 2, 0)
     ours.bias_deviations.assign(biases)
     np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
     upstream = rng.normal(size=theirs(x).shape).astype("float32")

@@ -9,6 +9,9 @@ put in front of it.
 
 import keras as installed
 
+from keras_softconv.compat.versions import check_version
+
+check_version(installed.__version__)
 if installed.__version__.startswith("2."):
     from keras_softconv.compat.keras2 import (
         build_like,
@@ -18,20 +21,8 @@ if installed.__version__.startswith("2."):
         registration_of,
     )
 else:
-    import keras
     from keras import ops
 
-    def registration_of(penalty_registration: str) -> str:
-        """How Keras learns of the penalties of a layer with this argument."""
-        return penalty_registration
-
-    def build_like(layer: keras.Layer, other: keras.Layer) -> None:
-        """Build a layer as another one of the same class was built."""
-        layer.build_from_config(other.get_build_config())
-
-    def name_of(variable: keras.Variable) -> str:
-        """The name that a layer gives to a weight."""
-        return variable.name
-
+    from keras_softconv.compat.keras3 import build_like, keras, name_of, registration_of
 
 __all__ = ["build_like", "keras", "name_of", "ops", "registration_of"]

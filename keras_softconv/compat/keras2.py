@@ -11,19 +11,15 @@ import tensorflow as tf
 from keras_softconv.compat import operations as ops
 from keras_softconv.compat.layer import Layer
 
-if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+if BACKEND != "tensorflow":
     raise ImportError(
         f"Keras {installed.__version__} runs on TensorFlow only. Received: KERAS_BACKEND="
-        f"{os.environ['KERAS_BACKEND']!r}. Unset it, or install Keras 3 for the other "
-        "backends: `pip install --upgrade tensorflow keras`."
+        f"{BACKEND!r}. Unset it, or install Keras 3 for the other backends: `pip install "
+        "--upgrade tensorflow keras`."
     )
 
-OTHERWISE = {
-    "ProximalAdam": "`tensorflow_addons.optimizers.ProximalAdagrad`, or an optimizer of "
-    "Keras, with which a lasso ends near zero",
-    "ProximalSGD": "`tensorflow_addons.optimizers.ProximalAdagrad`, or an optimizer of "
-    "Keras, with which a lasso ends near zero",
-}
+NEED_KERAS_3 = ("ProximalAdam", "ProximalSGD")
 
 
 class _Extended:
@@ -70,7 +66,7 @@ def _register_keras_serializable(package: str) -> Callable[[type], type]:
     register = installed.saving.register_keras_serializable(package)
 
     def register_or_refuse(cls: type) -> type:
-        if cls.__name__ in OTHERWISE:
+        if cls.__name__ in NEED_KERAS_3:
             cls.__init__ = _refuse
         # By which Keras's wrappers look for the class of the layer that they hold.
         installed.saving.get_custom_objects()[cls.__name__] = cls
@@ -80,10 +76,10 @@ def _register_keras_serializable(package: str) -> Callable[[type], type]:
 
 
 def _refuse(self: object, *args: Any, **kwargs: Any) -> NoReturn:
-    name = type(self).__name__
     raise NotImplementedError(
-        f"{name} needs Keras 3. Received: Keras {installed.__version__}. Here use "
-        f"{OTHERWISE[name]}."
+        f"{type(self).__name__} needs Keras 3. Received: Keras {installed.__version__}. "
+        "Here `tensorflow_addons.optimizers.ProximalAdagrad` has exact zeros, and Keras's "
+        "own optimizers take a lasso by its subgradient, which ends near them."
     )
 
 

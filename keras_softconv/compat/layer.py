@@ -71,27 +71,30 @@ def _with_note(build: Callable) -> Callable:
     return _with_tuple(build_and_note)
 
 
-def _not_assignable(kernel: property) -> property:
-    """A computed kernel, for wrappers that would assign to it."""
+def _not_assignable(weights: property) -> property:
+    """Computed weights, for wrappers that would assign to them."""
+    name = weights.fget.__name__
 
     def refuse(self: Layer, value: Any = None) -> NoReturn:
         raise ValueError(
-            f"The kernel of layer '{self.name}' cannot be assigned to, because it is "
-            "computed from `shared_kernel` and `deviations`. Expected a layer whose kernel "
-            "is a weight, as the wrappers SpectralNormalization and WeightNormalization "
-            "of TensorFlow Addons do. Give the layer a `kernel_constraint` instead, such "
-            "as `keras.constraints.MaxNorm()`, which acts on the shared kernel."
+            f"The {name} of layer '{self.name}' cannot be assigned to, as the wrappers "
+            "SpectralNormalization and WeightNormalization would, because it is computed "
+            f"from `shared_{name}` and deviations. Expected a layer whose {name} is a "
+            f"weight. Give this one a `{name}_constraint` instead, such as "
+            f"`keras.constraints.MaxNorm()`, which acts on `shared_{name}`."
         )
 
-    def get(self: Layer) -> Tensor:
-        tensor = kernel.fget(self)
-        tensor.assign = lambda value, **_: refuse(self)
+    def get(self: Layer) -> Tensor | None:
+        tensor = weights.fget(self)
+        if tensor is not None:
+            tensor.assign = lambda value, **_: refuse(self)
         return tensor
 
-    return property(get, refuse, doc=kernel.__doc__)
+    return property(get, refuse, doc=weights.__doc__)
 
 
 ADAPTED = {
+    "bias": _not_assignable,
     "build": _with_note,
     "compute_output_shape": _with_tuple,
     "kernel": _not_assignable,
