@@ -1,17 +1,25 @@
 # Every target sets up what it needs in $(VENV); nothing but Python 3.11 is assumed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+# Environments within it, of other versions.
+KERAS2_VENV = $(VENV)/keras2
+OLDEST_VENV = $(VENV)/oldest
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python
+RUN_KERAS2 = TF_CPP_MIN_LOG_LEVEL=3 $(KERAS2_VENV)/bin/python
+RUN_OLDEST = TF_CPP_MIN_LOG_LEVEL=3 $(OLDEST_VENV)/bin/python
 # One process for each core; the tests of a file share what they train.
-PYTEST = $(RUN) -m pytest --numprocesses auto --dist loadfile
+PYTEST_OPTIONS = -m pytest --numprocesses auto --dist loadfile
+PYTEST = $(RUN) $(PYTEST_OPTIONS)
 INSTALLED = $(VENV)/installed
 BACKENDS = $(VENV)/installed-backends
-KERAS2 = $(VENV)/keras2/installed
+KERAS2 = $(KERAS2_VENV)/installed
+OLDEST = $(OLDEST_VENV)/installed
 NOW := $(shell date +%Y%m%d-%H%M%S)
 FULL_LOGS := logs/full-$(NOW)
 FIGURE_LOGS := logs/figures-$(NOW)
 
-.PHONY: help test test-jax test-torch lint demo demo-quick demo-full bench bench-quick evidence figures clean
+.PHONY: help test test-jax test-torch test-addons test-oldest test-versions lint demo demo-quick \
+	demo-full bench bench-quick evidence figures clean
 
 help:  ## Show this text.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,6 +37,14 @@ test-jax: $(BACKENDS)  ## Run those that depend on the backend on JAX.
 
 test-torch: $(BACKENDS)  ## The same on torch.
 	KERAS_BACKEND=torch $(PYTEST)
+
+test-addons: $(KERAS2)  ## On Keras 2.15 with TensorFlow Addons: layers, monitor, conversion, ...
+	KERAS_3_PYTHON=$(abspath $(VENV))/bin/python $(RUN_KERAS2) $(PYTEST_OPTIONS)
+
+test-oldest: $(OLDEST)  ## On the oldest Keras 3 that will do, and TensorFlow.
+	$(RUN_OLDEST) $(PYTEST_OPTIONS)
+
+test-versions: test-addons test-oldest test  ## On all three: oldest, newest, and Keras 2.15.
 
 lint: $(INSTALLED)  ## Check style, annotations and docstrings.
 	$(VENV)/bin/ruff check .
@@ -51,10 +67,16 @@ $(BACKENDS): $(INSTALLED)
 	$(VENV)/bin/pip install --quiet --editable ".[backends]"
 	@touch $@
 
-# Keras 2, the last that had LocallyConnected2D, beside Keras 3.
+# TensorFlow Addons and Keras 2.15, the last that they run with, beside Keras 3.
 $(KERAS2): $(INSTALLED)
-	$(PYTHON) -m venv $(VENV)/keras2
-	$(VENV)/keras2/bin/pip install --quiet "tensorflow==2.15.*" "keras==2.15.*"
+	$(PYTHON) -m venv $(KERAS2_VENV)
+	$(KERAS2_VENV)/bin/pip install --quiet --editable ".[addons,test]"
+	@touch $@
+
+$(OLDEST): $(INSTALLED)
+	$(PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_VENV)/bin/pip install --quiet --editable ".[test]" \
+		"keras==3.14.0" "tensorflow==2.21.0" "tensorboard==2.21.0"
 	@touch $@
 
 bench: $(BACKENDS) $(KERAS2)  ## Measure time and memory, rewrite docs/performance.md: 23 min.
@@ -63,9 +85,10 @@ bench: $(BACKENDS) $(KERAS2)  ## Measure time and memory, rewrite docs/performan
 bench-quick: $(BACKENDS) $(KERAS2)  ## Try the same on tiny layers and write nothing.
 	$(RUN) benchmarks/run_all.py --quick
 
-evidence: $(INSTALLED)  ## Train for the tables of docs/penalties.md: an hour.
+evidence: $(INSTALLED) $(KERAS2)  ## Train for the tables of penalties.md and addons.md in docs.
 	$(RUN) benchmarks/departures.py --write
 	$(RUN) benchmarks/strengths.py --write
+	$(RUN_KERAS2) -W ignore benchmarks/decoupled_decay.py --write
 
 figures: $(INSTALLED) demo-full  ## Make every picture of README and docs again: 20 min.
 	$(RUN) examples/plot_families.py --output docs/families.png

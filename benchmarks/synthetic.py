@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_softconv import SoftConv2D
+from keras_softconv.compat import keras
 from keras_softconv.optimizers import ProximalAdam
 
 NOISE = 0.5

@@ -29,12 +29,13 @@ INDEPENDENT = (
 OF_KERAS_2 = (
     "non-integer arguments to randrange:DeprecationWarning",
     "The initializer .* is unseeded:UserWarning",
+    r"\s*TensorFlow Addons \(TFA\) has ended:UserWarning",
 )
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 # The same with Keras 2, and what is about what only one of the two Keras has.
 NEED_KERAS_3 = (
-    "backends", "benchmarks", "distribution", "documentation", "examples",
+    "backends", "benchmarks", "distribution", "examples",
     "frozen_structure", "learning_benchmarks", "optima", "optimizer_loops", "optimizers",
     "scaling_out",
 )  # fmt: skip
@@ -48,7 +49,7 @@ collect_ignore = [f"test_{name}.py" for name in left_out]
 
 
 def pytest_configure(config):
-    # What Keras 2.15 says of itself.
+    # What Keras 2.15 and Addons say of themselves.
     for message in OF_KERAS_2 if KERAS_2 else ():
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
 

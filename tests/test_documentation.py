@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from backends import KERAS_2
 
 import keras_softconv
 from keras_softconv import (
@@ -41,12 +42,13 @@ PUBLIC = [
 EXAMPLES = [
     *SOFT_CONVS,
     *CONVERSIONS,
-    optimizers.ProximalAdam,
+    *([] if KERAS_2 else [optimizers.ProximalAdam]),
     regularizers.proximal_step,
 ]
+PAGES = ["docs/addons.md"] if KERAS_2 else ["README.md", "docs/penalties.md"]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/penalties.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_python_of_a_page_runs_in_order_and_prints_what_it_says(
     page, tmp_path, monkeypatch, capsys
 ):

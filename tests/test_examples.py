@@ -185,3 +185,10 @@ def test_plot_families_finds_the_problem_child(tmp_path):
     in_plot = [amber[:, : amber.shape[1] * 2 // 3].sum() for amber in is_amber]
     assert in_plot[0] > 500
     assert in_plot[1] == 0
+
+
+def test_addons_is_told_where_it_runs():
+    result = run("addons.py")
+    assert result.returncode == 1
+    assert "needs Keras 2.15: `pip install '.[addons,examples]'`" in result.stderr
+    assert "denoise_digits.py" in result.stderr
