@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="little training")
     parser.add_argument("--log-dir", default="logs/addons", help="for TensorBoard")
     options = parser.parse_args()
-    epochs = 100 if options.quick else 600  # one step each
+    epochs = 300 if options.quick else 600  # one step each
     keras.utils.set_random_seed(0)
     noisy, clean = draw()
     model = make_model(epochs)

@@ -182,11 +182,11 @@ def test_wrappers_that_assign_to_the_kernel_are_refused(wrap, data):
 def test_the_example_shows_progress_structure_and_how_to_see_it(tmp_path):
     printed = run(EXAMPLE, "--quick", "--log-dir", tmp_path)
     error = float(re.search(r"Test error: ([\d.]+) % of the noise", printed)[1])
-    assert error < 60  # 26 after the whole training of one that is a convolution
+    assert error < 26.7  # of a convolution; README.md
     assert re.search(r"denoiser/soft +\d\d\.\d\d%", printed)
     assert f"tensorboard --logdir {tmp_path}" in printed
     events = read(tmp_path / "softconv")["softconv/denoiser/soft/convolution_share"]
-    assert len(events) == 101
+    assert len(events) == 301
 
 
 @pytest.mark.parametrize("only_deviations", [False, True])
