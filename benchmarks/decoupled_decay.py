@@ -65,6 +65,7 @@ class Method:
         return [self.fit(draw, strength) for strength in self.strengths]
 
     def fit(self, draw: Draw, strength: float) -> dict[str, Any]:
+        keras.backend.clear_session()  # or the models pile up
         layer = SoftConv2D(
             draw.task.filters, 3, use_bias=False, kernel_initializer="zeros",
             tie_regularizer=keras.regularizers.L2(1.0),

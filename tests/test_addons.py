@@ -208,3 +208,19 @@ def test_decoupled_decay_shrinks_the_shared_kernel_and_the_deviations_alike(
         decays = any(weight is one for one in chosen)
         factor = 0.9**3 if decays else 1.0
         assert_allclose(weight, factor * before[weight.name], rtol=1e-5)
+
+
+def test_the_decay_benchmark_can_tell_what_is_shrunk(scripts):
+    decay, synthetic = scripts("decoupled_decay"), scripts("synthetic")
+    draw = synthetic.Draw(synthetic.Task("children", 0.0, examples=200), seed=0)
+    adam, alone = (
+        decay.decayed(addons.AdamW, "AdamW", only_deviations=alone)
+        for alone in (False, True)
+    )
+    fits = {
+        name: decay.Method(name, optimizer, [0.3], rounds=12).fits(draw)[0]
+        for name, optimizer in (("all", adam), ("deviations", alone))
+    }
+    assert fits["all"]["kept"] < 0.5
+    assert_allclose(fits["deviations"]["kept"], 1.0, atol=0.1)
+    assert fits["deviations"]["risk"] < 5 < fits["all"]["risk"]
