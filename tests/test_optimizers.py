@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from backends import BACKEND, not_on
+from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
 from keras.optimizers import SGD, Adam, LossScaleOptimizer
 from keras.optimizers.schedules import PolynomialDecay
@@ -241,3 +242,18 @@ def test_compiled_again_with_adam_it_has_the_gradient_of_the_penalties(task, rng
     expected = expected_weights(layer, task, is_proximal=False, **adam())
     fit(model, task, Adam(0.1))
     assert_weights(layer, expected)
+
+
+def test_weight_decay_can_leave_out_the_shared_kernel(rng):
+    # As docs/addons.md advises: the decay is then a tie.
+    layer = lasso_layer(rng)
+    optimizer = SGD(1.0, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["shared"])
+    optimizer.build(layer.trainable_weights)
+    before = {weight.name: to_numpy(weight).copy() for weight in layer.trainable_weights}
+    zeros = [ops.zeros(weight.shape) for weight in layer.trainable_weights]
+    optimizer.apply_gradients(zip(zeros, layer.trainable_weights, strict=True))
+    for weight in layer.trainable_weights:
+        factor = 1.0 if "shared" in weight.name else 0.9
+        expected = factor * before[weight.name]
+        np.testing.assert_allclose(to_numpy(weight), expected, rtol=1e-5)

@@ -12,10 +12,11 @@ Tensor = Any
 class Layer(keras.layers.Layer):
     """A layer of Keras 2, with subclasses that are written for Keras 3.
 
-    There shapes come as tuples, it is noted that `build` was called, autocast has another
-    name, variables have a `regularizer` that may be set, and losses may be added in
-    `call`. Here those are counted again for each call, and what is left of them from the
-    construction of a functional model breaks its training: see `registration_of`.
+    Keras 3 gives shapes as tuples, notes itself that `build` was called, has `autocast`
+    under this name and looks at a variable's `regularizer` whenever it is asked for
+    losses; all this is made up for. Losses that are added in `call` cannot be: Keras 2
+    counts them again for each call, and trains no functional model with what its
+    construction leaves of them. See `registration_of`.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
