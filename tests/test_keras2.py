@@ -87,6 +87,22 @@ def test_within_models_of_keras_as_users_import_it(images):
     assert list(keras_softconv.structure_report(model)) == ["time_distributed/soft"]
 
 
+def test_a_wrapped_layer_keeps_its_regularizers_and_keras_its_names(tmp_path):
+    ties = regularizers.DistanceWeighted(regularizers.Huber(0.5, 2.0))
+    soft = SoftConv2D(2, 3, off_template_regularizer=ties, name="soft")
+    timed = user_keras.layers.TimeDistributed(soft, name="timed")
+    model = user_keras.Sequential([user_keras.Input((1, 5, 4, 2)), timed])
+    model.save(tmp_path / "model.keras")
+    for copy in (
+        user_keras.models.clone_model(model),
+        user_keras.models.load_model(tmp_path / "model.keras"),
+    ):
+        found = copy.get_layer("timed").layer.off_template_regularizer
+        assert found.get_config() == ties.get_config()
+    # Both have a `Huber`.
+    assert isinstance(user_keras.losses.get("Huber"), user_keras.losses.Huber)
+
+
 def test_a_penalty_counts_once_however_often_the_layer_is_called(images):
     x, y = images[0], images[0]
     soft = SoftConv2D(2, 3, padding="same", deviation_initializer="ones", name="soft")

@@ -68,8 +68,9 @@ def _register_keras_serializable(package: str) -> Callable[[type], type]:
     def register_or_refuse(cls: type) -> type:
         if cls.__name__ in NEED_KERAS_3:
             cls.__init__ = _refuse
-        # By which Keras's wrappers look for the class of the layer that they hold.
-        installed.saving.get_custom_objects()[cls.__name__] = cls
+        if issubclass(cls, Layer):
+            # Keras's wrappers look for the class of the layer that they hold by this name.
+            installed.saving.get_custom_objects()[cls.__name__] = cls
         return register(cls)
 
     return register_or_refuse
