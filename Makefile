@@ -76,7 +76,7 @@ $(KERAS2): $(INSTALLED)
 $(OLDEST): $(INSTALLED)
 	$(PYTHON) -m venv $(OLDEST_VENV)
 	$(OLDEST_VENV)/bin/pip install --quiet --editable ".[test]" \
-		"keras==3.14.0" "tensorflow==2.21.0" "tensorboard==2.21.0"
+		"keras==3.15.0" "tensorflow==2.21.0" "tensorboard==2.21.0"
 	@touch $@
 
 bench: $(BACKENDS) $(KERAS2)  ## Measure time and memory, rewrite docs/performance.md: 23 min.

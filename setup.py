@@ -49,7 +49,7 @@ setup(
     python_requires=">=3.11",
     # Today's, or all three of 2.15, which the extra `addons` asks for; nothing between.
     install_requires=[
-        "keras>=2.15" + excluded("3", range(14)),
+        "keras>=2.15" + excluded("3", range(15)),
         "tensorboard>=2.15" + excluded("2", range(16, 21)),
         "tensorflow>=2.15" + excluded("2", range(16, 21)),
     ],

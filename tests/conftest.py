@@ -22,10 +22,23 @@ from hypothesis import HealthCheck, settings
 # These come out alike on every backend, or start the backends that they need in processes
 # of their own: they run with the tests on TensorFlow.
 INDEPENDENT = (
-    "architecture", "arguments", "backends", "benchmarks", "distribution",
-    "learning_benchmarks",
-    "dashboard", "documentation", "examples", "memory", "scaling_out",
+    "architecture", "arguments", "backends", "benchmarks", "dashboard", "distribution",
+    "documentation", "examples", "learning_benchmarks", "memory", "scaling_out",
+    "versions",
 )  # fmt: skip
+# These are about what only one of the two Keras has, or come out alike with both.
+NEED_KERAS_3 = (
+    "backends", "benchmarks", "distribution", "examples", "frozen_structure",
+    "learning_benchmarks", "optima", "optimizer_loops", "optimizers", "scaling_out",
+)  # fmt: skip
+NEED_KERAS_2 = ("addons", "keras2", "locally_connected", "two_stacks")
+if KERAS_2:
+    left_out = NEED_KERAS_3
+else:
+    left_out = NEED_KERAS_2 + (INDEPENDENT if BACKEND != "tensorflow" else ())
+collect_ignore = [f"test_{name}.py" for name in left_out]
+
+# What Keras 2.15 and Addons say of themselves.
 OF_KERAS_2 = (
     "non-integer arguments to randrange:DeprecationWarning",
     "The initializer .* is unseeded:UserWarning",
@@ -33,23 +46,8 @@ OF_KERAS_2 = (
 )
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
-# The same with Keras 2, and what is about what only one of the two Keras has.
-NEED_KERAS_3 = (
-    "backends", "benchmarks", "distribution", "examples",
-    "frozen_structure", "learning_benchmarks", "optima", "optimizer_loops", "optimizers",
-    "scaling_out",
-)  # fmt: skip
-NEED_KERAS_2 = ("addons", "keras2", "locally_connected", "two_stacks")
-
-if KERAS_2:
-    left_out = NEED_KERAS_3
-else:
-    left_out = NEED_KERAS_2 + (INDEPENDENT if BACKEND != "tensorflow" else ())
-collect_ignore = [f"test_{name}.py" for name in left_out]
-
 
 def pytest_configure(config):
-    # What Keras 2.15 and Addons say of themselves.
     for message in OF_KERAS_2 if KERAS_2 else ():
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
 

@@ -7,8 +7,8 @@ from packaging.requirements import Requirement
 
 from keras_softconv.compat.versions import check_version
 
-GOOD = ("2.15.0", "3.14.0", "3.15.1", "3.16.0", "4.0")
-BAD = ("2.4.3", "2.14.0", "3.0.5", "3.8.0", "3.13.2")
+GOOD = ("2.15.0", "3.15.0", "3.15.1", "3.16.0", "4.0")
+BAD = ("2.4.3", "2.14.0", "3.0.5", "3.8.0", "3.14.1")
 
 
 def requirement_of(package, extra=None) -> Requirement:

@@ -1,7 +1,7 @@
 """Which Keras will do."""
 
 LAST_OF_KERAS_2 = (2, 15)
-OLDEST_OF_KERAS_3 = (3, 14)
+OLDEST_OF_KERAS_3 = (3, 15)
 
 
 def check_version(version: str) -> None:
@@ -9,6 +9,6 @@ def check_version(version: str) -> None:
     number = tuple(map(int, version.split(".")[:2]))
     if number < LAST_OF_KERAS_2 or (3, 0) <= number < OLDEST_OF_KERAS_3:
         raise ImportError(
-            "keras_softconv needs Keras 3.14 or later, or Keras 2.15 for TensorFlow "
+            "keras_softconv needs Keras 3.15 or later, or Keras 2.15 for TensorFlow "
             f"Addons. Received: Keras {version}. `pip install --upgrade keras tensorflow`."
         )
