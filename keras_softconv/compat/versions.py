@@ -1,6 +1,8 @@
 """Which Keras will do."""
 
 LAST_OF_KERAS_2 = (2, 15)
+# Before, the factor of `L2` is a tensor: importing the package would start TensorFlow, and
+# its devices could no longer be configured.
 OLDEST_OF_KERAS_3 = (3, 15)
 
 
