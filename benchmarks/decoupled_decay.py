@@ -109,22 +109,19 @@ def kept_of(layer: SoftConv2D, draw: Draw) -> float:
 def decayed(base: type, name: str, only_deviations: bool) -> Callable:
     """Makes an optimizer whose rate and decay fall to 0 together, as Addons advises."""
 
-    class OfDeviations(base):
-        """Decays what is penalised by ridges, too."""
-
-        def apply_gradients(self, grads_and_vars: Any, *args: Any, **kwargs: Any) -> Any:
-            pairs = list(grads_and_vars)
-            chosen = [v for _, v in pairs if "deviations" in v.name]
-            return super().apply_gradients(pairs, *args, decay_var_list=chosen, **kwargs)
-
     def make(strength: float, steps: int) -> Optimizer:
         rate, decay = (
             keras.optimizers.schedules.CosineDecay(begin, steps)
             for begin in (RATES[name], strength)
         )
         momentum = {"momentum": 0.9} if name == "SGDW" else {}
-        kind = OfDeviations if only_deviations else base
-        return kind(weight_decay=decay, learning_rate=rate, **momentum)
+        excluded = ["shared"] if only_deviations else None
+        return base(
+            weight_decay=decay,
+            exclude_from_weight_decay=excluded,
+            learning_rate=rate,
+            **momentum,
+        )
 
     return make
 

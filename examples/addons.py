@@ -19,16 +19,16 @@ import argparse
 
 import numpy as np
 import tensorflow as tf
-from sklearn.datasets import load_digits
 
 from keras_softconv import SoftConv2D, structure_report
 from keras_softconv.callbacks import StructureMonitor
 
 try:
     import tensorflow_addons as tfa
+    from sklearn.datasets import load_digits
 except ImportError as error:
     raise SystemExit(
-        f"TensorFlow Addons cannot be imported: {error}. It needs Keras 2.15: `pip install "
+        f"This example cannot run: {error}. Addons needs Keras 2.15: `pip install "
         "'.[addons,examples]'` in an environment of Python 3.11. With Keras 3 see "
         "examples/denoise_digits.py."
     ) from error
@@ -47,7 +47,7 @@ def draw() -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_model(epochs: int) -> keras.Model:
-    # The rule of thumb of README.md, "How strong should the penalties be?".
+    # The rule of thumb of README.md, "Which strengths?".
     ties, off_template = np.array([5, 20]) / (TRAINED_ON * OUTPUTS)
     layer = SoftConv2D(
         1,

@@ -189,24 +189,21 @@ def test_the_example_shows_progress_structure_and_how_to_see_it(tmp_path):
     assert len(events) == 301
 
 
-@pytest.mark.parametrize("only_deviations", [False, True])
-def test_decoupled_decay_shrinks_the_shared_kernel_and_the_deviations_alike(
-    only_deviations,
-):
-    free = {"tie_regularizer": None, "off_template_regularizer": None}
-    layer = make_model(deviation_initializer="ones", **free).layers[0]
+@pytest.mark.parametrize("excluded", [None, ["shared"]])
+def test_decoupled_decay_shrinks_the_shared_kernel_too_if_not_excluded(excluded):
+    unpenalized = {"tie_regularizer": None, "off_template_regularizer": None}
+    layer = make_model(deviation_initializer="ones", **unpenalized).layers[0]
     before = {weight.name: weight.numpy() for weight in layer.weights}
-    optimizer = addons.SGDW(weight_decay=0.1, learning_rate=1.0)
-    chosen = [layer.deviations] if only_deviations else layer.trainable_weights
+    optimizer = addons.SGDW(0.1, learning_rate=1.0, exclude_from_weight_decay=excluded)
+    free = layer.non_trainable_weights
+    free = free + ([layer.shared_kernel, layer.shared_bias] if excluded else [])
     for _ in range(3):
         with tf.GradientTape() as tape:  # no image, so that there is nothing but decay
             loss = tf.reduce_sum(layer(tf.zeros((1, 6, 5, 1))) * 0.0)
         gradients = tape.gradient(loss, layer.trainable_weights)
-        pairs = zip(gradients, layer.trainable_weights, strict=True)
-        optimizer.apply_gradients(pairs, decay_var_list=chosen)
+        optimizer.apply_gradients(zip(gradients, layer.trainable_weights, strict=True))
     for weight in layer.weights:
-        decays = any(weight is one for one in chosen)
-        factor = 0.9**3 if decays else 1.0
+        factor = 1.0 if any(weight is one for one in free) else 0.9**3
         assert_allclose(weight, factor * before[weight.name], rtol=1e-5)
 
 

@@ -190,5 +190,5 @@ def test_plot_families_finds_the_problem_child(tmp_path):
 def test_addons_is_told_where_it_runs():
     result = run("addons.py")
     assert result.returncode == 1
-    assert "needs Keras 2.15: `pip install '.[addons,examples]'`" in result.stderr
+    assert "Addons needs Keras 2.15: `pip install '.[addons,examples]'`" in result.stderr
     assert "denoise_digits.py" in result.stderr

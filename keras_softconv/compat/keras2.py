@@ -15,8 +15,8 @@ BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 if BACKEND != "tensorflow":
     raise ImportError(
         f"Keras {installed.__version__} runs on TensorFlow only. Received: KERAS_BACKEND="
-        f"{BACKEND!r}. Unset it, or install Keras 3 for the other backends: `pip install "
-        "--upgrade tensorflow keras`."
+        f"{BACKEND!r}. Unset it, or use another environment, with Keras 3, for the other "
+        "backends."
     )
 
 NEED_KERAS_3 = ("ProximalAdam", "ProximalSGD")
@@ -79,8 +79,9 @@ def _register_keras_serializable(package: str) -> Callable[[type], type]:
 def _refuse(self: object, *args: Any, **kwargs: Any) -> NoReturn:
     raise NotImplementedError(
         f"{type(self).__name__} needs Keras 3. Received: Keras {installed.__version__}. "
-        "Here `tensorflow_addons.optimizers.ProximalAdagrad` has exact zeros, and Keras's "
-        "own optimizers take a lasso by its subgradient, which ends near them."
+        "Here `tensorflow_addons.optimizers.ProximalAdagrad` has exact zeros, of the "
+        "shared kernel too, for layers made with regularizers of None; Keras's own "
+        "optimizers take a lasso by its subgradient, which ends near them."
     )
 
 

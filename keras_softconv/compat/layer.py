@@ -48,9 +48,9 @@ class Layer(keras.layers.Layer):
     def _tracker(self) -> NoReturn:
         raise NotImplementedError(
             f"A frozen structure needs Keras 3. Received: layer '{self.name}' in Keras "
-            f"{keras.__version__}. Save the model's weights and load them there, or train "
-            "on without penalties by `layer.tie_strength.assign(0.0)` and "
-            "`layer.off_template_strength.assign(0.0)`."
+            f"{keras.__version__}. Load the weights in an environment with Keras 3. Here a "
+            "layer can be trained on without penalties, but its zeros will move: "
+            "`layer.tie_strength.assign(0.0)`, `layer.off_template_strength.assign(0.0)`."
         )
 
 
