@@ -169,7 +169,13 @@ def test_vocabularies_are_carried_over():
 
 def test_lambda_layers_keep_their_function(rng):
     factor = 3.0
-    model = sequential(layers.Lambda(lambda x: factor * x), layers.Conv2D(2, 3))
+    times = layers.Lambda(
+        lambda x, by: factor * by * x,
+        output_shape=lambda shape: shape,
+        mask=lambda inputs, mask=None: None,
+        arguments={"by": 2.0},
+    )
+    model = sequential(times, layers.Conv2D(2, 3))
     x = rng.normal(size=(4, 6, 6, 1))
     np.testing.assert_allclose(
         predictions(soften(model), x), predictions(model, x), rtol=1e-4, atol=1e-6

@@ -11,16 +11,15 @@ from keras_softconv.diagnostics import layers_within
 
 Tensor = Any
 
-# But the function, which would be made from its bytes.
-LAMBDA_ARGUMENTS = ("output_shape", "mask", "arguments", "name", "trainable", "dtype")
-
 
 def unbuilt_copy_of(layer: keras.Layer) -> keras.Layer:
     """A layer, or another operation, of the same class and arguments."""
     config = layer.get_config()
     if type(layer) is keras.layers.Lambda:
-        arguments = {name: config[name] for name in LAMBDA_ARGUMENTS if name in config}
-        return type(layer)(layer.function, **arguments)
+        # Its functions as they are: in the config they are bytes.
+        base = {name: config[name] for name in ("name", "trainable", "dtype")}
+        functions = layer.function, layer._output_shape, getattr(layer, "mask", None)
+        return type(layer)(*functions, layer.arguments, **base)
     return type(layer).from_config(config)
 
 
