@@ -44,7 +44,7 @@ OF_KERAS_2 = (
     "The initializer .* is unseeded:UserWarning",
     r"\s*TensorFlow Addons \(TFA\) has ended:UserWarning",
 )
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SCRIPTS = [str(Path(__file__).parents[1] / name) for name in ("experiments", "benchmarks")]
 
 
 def pytest_configure(config):
@@ -72,10 +72,11 @@ def rng():
 
 @pytest.fixture(scope="module")
 def scripts():
-    """Imports a module of the benchmarks by name, as they import each other."""
-    sys.path.insert(0, str(BENCHMARKS))
+    """Imports a module of experiments or benchmarks by name, as they import each other."""
+    sys.path[:0] = SCRIPTS
     yield importlib.import_module
-    sys.path.remove(str(BENCHMARKS))
+    for folder in SCRIPTS:
+        sys.path.remove(folder)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What decoupled weight decay makes of a SoftConv2D: the table of docs/addons.md.
 
-    .venv/keras2/bin/python benchmarks/decoupled_decay.py [--quick] [--seeds 5] [--write]
+    .venv/keras2/bin/python experiments/decoupled_decay.py [--quick] [--seeds 5] [--write]
 
 TensorFlow Addons' AdamW and SGDW shrink every weight by a share of itself at each step. On
 the deviations this is a crude tie, on the shared kernel it is a bias towards zero. Here it
@@ -11,24 +11,25 @@ examples. "Kept" is the slope of the learned family means on those of the truth:
 nothing is shrunk.
 """
 
+import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_addons as tfa
-from reports import table, write
-from synthetic import ROUND, Draw, Found, Task, command_line, mean_and_error, search, tuned
+from study import Found, Study, mean_and_error, search, tuned
+from synthetic import Draw, Task
 
 from keras_softconv import SoftConv2D
+from keras_softconv.diagnostics.tables import markdown_table
 
 tf.get_logger().setLevel("ERROR")  # of functions that are traced for each model
 keras = tf.keras
 Optimizer = keras.optimizers.legacy.Optimizer
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "addons.md"
+ROUND = 50  # steps of one epoch
 TASKS = {
     "a few problem children": Task("children", 0.1, examples=50),
     "no departure": Task("children", 0.0, examples=50),
@@ -85,9 +86,9 @@ class Method:
         validation = model.evaluate(*draw.validation, verbose=0, return_dict=True)["mse"]
         kept = kept_of(layer, draw)
         return {
-            "strength": strength,
+            "setting": strength,
             "validation": validation,
-            "risk": draw.risk(model),
+            "error": draw.error(lambda inputs: model.predict(inputs, verbose=0)),
             "kept": kept,
         }
 
@@ -155,19 +156,29 @@ def methods(rounds: int) -> list[Method]:
     ]
 
 
-def render(found: Found) -> str:
+def measure(options: argparse.Namespace) -> Found:
+    made = methods(rounds=2 if options.quick else 16)
+    if options.quick:
+        made = [replace(one, strengths=one.strengths[::4]) for one in made]
+    tasks = dict(list(TASKS.items())[: 1 if options.quick else None])
+    found = search(tasks, Draw, made, options.seeds)
+    print(f"\nBest at an end of the grid: {edges(found, made)}")
+    return found
+
+
+def render(found: Found) -> dict[str, str]:
     """A row for each method: risk and what is kept, for each task."""
-    header = ["", *(f"{task}: {column}" for task in found for column in ("risk", "kept"))]
-    rows = []
+    columns = {"risk": "error", "kept": "kept"}
+    rows = [["", *(f"{task}: {column}" for task in found for column in columns)]]
     for method in next(iter(found.values())):
         row = [method]
         for fits in found.values():
             best = tuned(fits[method])
             row += [
-                mean_and_error([fit[name] for fit in best]) for name in ("risk", "kept")
+                mean_and_error([fit[name] for fit in best]) for name in columns.values()
             ]
         rows.append(row)
-    return table(header, rows)
+    return {"decoupled decay": markdown_table(rows)}
 
 
 def edges(found: Found, made: list[Method]) -> list[str]:
@@ -177,21 +188,10 @@ def edges(found: Found, made: list[Method]) -> list[str]:
         f"{task}, {name}"
         for task, fits in found.items()
         for name, grid in grids.items()
-        if np.mean([one["strength"] in (grid[0], grid[-1]) for one in tuned(fits[name])])
+        if np.mean([one["setting"] in (grid[0], grid[-1]) for one in tuned(fits[name])])
         > 0.5
     ]
 
 
-def main() -> None:
-    options = command_line(__doc__)
-    made = methods(rounds=2 if options.quick else 16)
-    tasks = dict(list(TASKS.items())[: 1 if options.quick else None])
-    found = search(tasks, made, options.seeds)
-    text = render(found)
-    print(f"\n{text}\n\nBest at an end of the grid: {edges(found, made)}")
-    if options.write:
-        write(DOCUMENT, "decoupled decay", text)
-
-
 if __name__ == "__main__":
-    main()
+    Study("decoupled_decay", __doc__, measure, render, "docs/addons.md").main()

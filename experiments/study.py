@@ -1,0 +1,222 @@
+"""What the studies share: search, tuning on validation data, tables, results on disk.
+
+Every method has a grid of its own and is tuned, for each seed, by the error on validation
+data. The methods see the same draws, so that their differences are taken seed by seed.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras_softconv.compat import keras
+from keras_softconv.diagnostics.tables import markdown_table
+
+ROOT = Path(__file__).parents[1]
+# Tables come into the documents as those of the benchmarks do.
+sys.path.append(str(ROOT / "benchmarks"))
+from reports import write  # noqa: E402
+
+EVIDENCE = "docs/evidence.md"
+LOGS = Path("logs") / "evidence"
+
+# `setting`, error on `validation` data, test `error`.
+Fit = dict[str, Any]
+# By task and method, for each seed all fits.
+Found = dict[str, dict[str, list[list[Fit]]]]
+
+
+class Method(Protocol):
+    """What a study compares."""
+
+    name: str
+
+    def fits(self, draw: Any) -> list[Fit]:
+        """A fit with each setting of the grid."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One script.
+
+    Args:
+        name: of its files.
+        description: the first paragraph says what was measured.
+        measure: from the options of the command line to all fits.
+        render: from these to markdown tables by name.
+        document: where the tables stand, between markers of their names.
+        picture: draws the results into a file.
+    """
+
+    name: str
+    description: str
+    measure: Callable[[argparse.Namespace], Found]
+    render: Callable[[Found], dict[str, str]]
+    document: str = EVIDENCE
+    picture: Callable[[Found, Path], None] | None = None
+
+    def main(self) -> None:
+        """Measure, print the tables, leave results as JSON, Markdown and picture."""
+        options = command_line(self.description)
+        found = self.measure(options)
+        tables = self.render(found)
+        results = {
+            "study": self.name,
+            "command": f"python experiments/{self.name}.py" + " --quick" * options.quick,
+            "circumstances": circumstances(),
+            "seeds": options.seeds,
+            "document": self.document,
+            "tables": tables,
+            "tuned": {
+                task: {name: tuned(fits) for name, fits in of_task.items()}
+                for task, of_task in found.items()
+            },
+        }
+        options.output.mkdir(parents=True, exist_ok=True)
+        path = options.output / f"{self.name}.json"
+        path.write_text(json.dumps(results, indent=1, default=float) + "\n")
+        text = "\n\n".join(tables.values())
+        path.with_suffix(".md").write_text(text + "\n")
+        if self.picture is not None:
+            self.picture(found, path.with_suffix(".png"))
+        print(f"\n{text}\n\nResults: {path}")
+        if options.write:
+            write_tables(results)
+
+
+def write_tables(results: dict) -> None:
+    """Put the tables of a study into its document."""
+    for name, text in results["tables"].items():
+        write(ROOT / results["document"], name, text)
+
+
+def command_line(description: str) -> argparse.Namespace:
+    """What every study takes from the command line."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="little training, 2 seeds")
+    parser.add_argument("--seeds", type=int, default=5, help="at least 2")
+    parser.add_argument("--write", action="store_true", help="the tables into docs")
+    parser.add_argument("--output", type=Path, default=LOGS, help="folder of the results")
+    options = parser.parse_args()
+    if options.quick:
+        options.seeds = 2
+    if options.seeds < 2:
+        parser.error(f"standard errors need 2 seeds or more, not {options.seeds}")
+    options.write &= not options.quick
+    return options
+
+
+def search(
+    tasks: dict[str, Any],
+    draw: Callable[[Any, int], Any],
+    methods: Sequence[Method] | Callable[[Any], Sequence[Method]],
+    seeds: int,
+) -> Found:
+    """Every fit of every method on every draw, with progress.
+
+    Args:
+        tasks: by name.
+        draw: from a task and a seed to data.
+        methods: for all tasks, or a function of the task.
+        seeds: how many draws of each task.
+    """
+    of_each = {
+        name: methods(task) if callable(methods) else methods
+        for name, task in tasks.items()
+    }
+    total = seeds * sum(map(len, of_each.values()))
+    progress = keras.utils.Progbar(total, unit_name="search")
+    found: Found = {name: {one.name: [] for one in of_each[name]} for name in tasks}
+    for name, task in tasks.items():
+        for seed in range(seeds):
+            data = draw(task, seed)
+            for one in of_each[name]:
+                found[name][one.name].append(one.fits(data))
+                progress.add(1)
+    return found
+
+
+def tuned(seeds: list[list[Fit]]) -> list[Fit]:
+    """The fit of each seed with the least validation error."""
+    return [min(fits, key=lambda fit: fit["validation"]) for fits in seeds]
+
+
+def errors(fits: list[Fit]) -> np.ndarray:
+    """Their test errors."""
+    return np.array([fit["error"] for fit in fits])
+
+
+def best_of(of_task: dict[str, list[list[Fit]]], names: Iterable[str]) -> list[Fit]:
+    """The fit of each seed that is best on validation data, whatever the method."""
+    together = zip(*(of_task[name] for name in names), strict=True)
+    return tuned([[fit for fits in seed for fit in fits] for seed in together])
+
+
+def gains(mine: list[Fit], theirs: list[Fit]) -> np.ndarray:
+    """Seed by seed, by how many % the error is less than theirs."""
+    return 100 * (1 - errors(mine) / errors(theirs))
+
+
+def mean_and_error(values: Sequence[float] | np.ndarray, digits: int | None = None) -> str:
+    """Mean and standard error."""
+    values = np.asarray(values)
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    if digits is None:
+        digits = 2 if abs(values.mean()) < 10 else 1
+    return f"{values.mean():.{digits}f} ± {error:.{digits}f}"
+
+
+def gain_and_worst(mine: list[Fit], theirs: list[Fit]) -> str:
+    """Mean and standard error of the gains, the worst seed in brackets."""
+    gain = gains(mine, theirs)
+    return f"{mean_and_error(gain, 1)} % ({gain.min():.1f} %)"
+
+
+def errors_table(found: Found, corner: str = "task") -> str:
+    """A row for each task and a column for each method."""
+    methods = list(next(iter(found.values())))
+    rows = [
+        [task, *(mean_and_error(errors(tuned(fits[method]))) for method in methods)]
+        for task, fits in found.items()
+    ]
+    return markdown_table([[corner, *methods], *rows])
+
+
+def comparison_table(
+    found: Found, mine: tuple[str, Sequence[str]], rivals: dict[str, Sequence[str]]
+) -> str:
+    """Errors, and what is gained on rivals: mean ± standard error (worst seed).
+
+    Args:
+        found: all fits.
+        mine: a name, and the methods among which validation data choose.
+        rivals: by name, methods among which validation data choose the rival.
+    """
+    name, chosen_among = mine
+    methods = list(next(iter(found.values())))
+    rows = [["task", *methods, name, *(f"gain on {rival}" for rival in rivals)]]
+    for task, fits in found.items():
+        row = [task, *(mean_and_error(errors(tuned(fits[m]))) for m in methods)]
+        best = best_of(fits, chosen_among)
+        row.append(mean_and_error(errors(best)))
+        row += [gain_and_worst(best, best_of(fits, names)) for names in rivals.values()]
+        rows.append(row)
+    return markdown_table(rows)
+
+
+def circumstances() -> dict[str, str]:
+    """Date, machine and versions."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "keras": f"{keras.__version__} on {keras.backend.backend()}",
+    }
