@@ -19,10 +19,10 @@ FULL_LOGS := logs/full-$(NOW)
 FIGURE_LOGS := logs/figures-$(NOW)
 
 .PHONY: help test test-jax test-torch test-addons test-oldest test-versions lint demo demo-quick \
-	demo-full bench bench-quick evidence figures clean
+	demo-full bench bench-quick evidence evidence-quick figures clean
 
 help:  ## Show this text.
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -85,10 +85,12 @@ bench: $(BACKENDS) $(KERAS2)  ## Measure time and memory, rewrite docs/performan
 bench-quick: $(BACKENDS) $(KERAS2)  ## Try the same on tiny layers and write nothing.
 	$(RUN) benchmarks/run_all.py --quick
 
-evidence: $(INSTALLED) $(KERAS2)  ## Train for the tables of penalties.md and addons.md in docs.
-	$(RUN) benchmarks/departures.py --write
-	$(RUN) benchmarks/strengths.py --write
-	$(RUN_KERAS2) -W ignore benchmarks/decoupled_decay.py --write
+evidence: $(INSTALLED) $(KERAS2)  ## Run every study and rewrite its tables in docs: under an hour.
+	$(RUN) experiments/run_all.py --keras2 $(KERAS2_VENV)/bin/python
+	$(RUN) experiments/targets.py --write
+
+evidence-quick: $(INSTALLED) $(KERAS2)  ## Try the same with little training and write nothing.
+	$(RUN) experiments/run_all.py --quick --keras2 $(KERAS2_VENV)/bin/python
 
 figures: $(INSTALLED) demo-full  ## Make every picture of README and docs again: 20 min.
 	$(RUN) examples/plot_families.py --output docs/families.png

@@ -194,4 +194,4 @@ def edges(found: Found, made: list[Method]) -> list[str]:
 
 
 if __name__ == "__main__":
-    Study("decoupled_decay", __doc__, measure, render, "docs/addons.md").main()
+    Study("decoupled_decay", __doc__, measure, render).main()

@@ -78,4 +78,4 @@ def edges(found: Found, made: list[Trained]) -> list[str]:
 
 
 if __name__ == "__main__":
-    Study("departures", __doc__, measure, render, "docs/penalties.md").main()
+    Study("departures", __doc__, measure, render).main()

@@ -91,10 +91,14 @@ def convolution(
 
 
 def ridge_ties(
-    ties: Sequence[float], off_template: Sequence[float], name: str = "ridge ties"
+    ties: Sequence[float],
+    off_template: Sequence[float],
+    name: str = "ridge ties",
+    **layer: type,
 ) -> Solved:
-    """SoftConv2D with ridges."""
-    return Solved(name, list(product(ties, off_template)), RidgeProblem.solve)
+    """A SoftConv layer with ridges."""
+    settings = list(product(ties, off_template))
+    return Solved(name, settings, RidgeProblem.solve, **layer)
 
 
 # Trained by Adam, with proximal steps.

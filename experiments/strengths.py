@@ -30,7 +30,7 @@ TASKS = {
     "dense, v = 1": Task("dense", 1.0),
     "dense, v = 1, 1000 examples": Task("dense", 1.0, examples=1000),
 }
-RIDGE, LEARNED, SCALED = "ridge ties", "learned", "multiples"
+RIDGE, LEARNED, SCALED, FIXED = "ridge ties", "learned", "multiples", "best fixed"
 MULTIPLES = powers(-0.5, 2)
 SIZES = tuple(product((8, 12), (2, 8), (50, 150, 500)))
 
@@ -54,9 +54,11 @@ def measure(options: argparse.Namespace) -> Found:
         " | ".join(map(str, size)): scaled_task(*size)
         for size in (SIZES[:2] if quick else SIZES)
     }
-    return search(tasks, Draw, to_learn, options.seeds) | search(
-        sizes, Draw, to_scale, options.seeds
-    )
+    found = search(tasks, Draw, to_learn, options.seeds)
+    found |= search(sizes, Draw, to_scale, options.seeds)
+    for fits in found.values():
+        fits[FIXED] = best_fixed(fits[RIDGE if RIDGE in fits else SCALED])
+    return found
 
 
 def render(found: Found) -> dict[str, str]:
@@ -67,17 +69,16 @@ def render_learned(found: Found) -> str:
     rows = [["task", "best fixed", "tuned", "learned", "learned / best fixed"]]
     for task, fits in found.items():
         if LEARNED in fits:
-            learnt, chosen = (errors(tuned(fits[name])) for name in (LEARNED, RIDGE))
-            fixed = best_fixed(fits[RIDGE])
-            columns = map(mean_and_error, (fixed, chosen, learnt))
-            rows.append([task, *columns, f"{learnt.mean() / fixed.mean():.2f}"])
+            columns = [errors(tuned(fits[name])) for name in (FIXED, RIDGE, LEARNED)]
+            ratio = columns[-1].mean() / columns[0].mean()
+            rows.append([task, *map(mean_and_error, columns), f"{ratio:.2f}"])
     return markdown_table(rows)
 
 
-def best_fixed(seeds: list[list[dict]]) -> np.ndarray:
-    """The error of each seed at the strengths with the least mean error."""
-    of_each = np.array([errors(fits) for fits in seeds])
-    return of_each[:, of_each.mean(axis=0).argmin()]
+def best_fixed(seeds: list[list[dict]]) -> list[list[dict]]:
+    """The fit of each seed at the strengths with the least mean error."""
+    best = np.mean([errors(fits) for fits in seeds], axis=0).argmin()
+    return [[fits[best]] for fits in seeds]
 
 
 def render_scaling(found: Found) -> str:
@@ -92,4 +93,4 @@ def render_scaling(found: Found) -> str:
 
 
 if __name__ == "__main__":
-    Study("strengths", __doc__, measure, render, "docs/penalties.md").main()
+    Study("strengths", __doc__, measure, render).main()

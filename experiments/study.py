@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 from reports import write  # noqa: E402
 
-EVIDENCE = "docs/evidence.md"
 LOGS = Path("logs") / "evidence"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # `setting`, error on `validation` data, test `error`.
 Fit = dict[str, Any]
@@ -52,7 +52,7 @@ class Study:
         description: the first paragraph says what was measured.
         measure: from the options of the command line to all fits.
         render: from these to markdown tables by name.
-        document: where the tables stand, between markers of their names.
+        seeds: how many draws, unless the command line says otherwise.
         picture: draws the results into a file.
     """
 
@@ -60,12 +60,12 @@ class Study:
     description: str
     measure: Callable[[argparse.Namespace], Found]
     render: Callable[[Found], dict[str, str]]
-    document: str = EVIDENCE
+    seeds: int = 5
     picture: Callable[[Found, Path], None] | None = None
 
     def main(self) -> None:
         """Measure, print the tables, leave results as JSON, Markdown and picture."""
-        options = command_line(self.description)
+        options = command_line(self.description, self.seeds)
         found = self.measure(options)
         tables = self.render(found)
         results = {
@@ -73,7 +73,6 @@ class Study:
             "command": f"python experiments/{self.name}.py" + " --quick" * options.quick,
             "circumstances": circumstances(),
             "seeds": options.seeds,
-            "document": self.document,
             "tables": tables,
             "tuned": {
                 task: {name: tuned(fits) for name, fits in of_task.items()}
@@ -93,16 +92,19 @@ class Study:
 
 
 def write_tables(results: dict) -> None:
-    """Put the tables of a study into its document."""
+    """Put the tables of a study where the markers of their names are."""
     for name, text in results["tables"].items():
-        write(ROOT / results["document"], name, text)
+        (document,) = (
+            path for path in DOCUMENTS if f"<!-- begin: {name} -->" in path.read_text()
+        )
+        write(document, name, text)
 
 
-def command_line(description: str) -> argparse.Namespace:
+def command_line(description: str, seeds: int) -> argparse.Namespace:
     """What every study takes from the command line."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="little training, 2 seeds")
-    parser.add_argument("--seeds", type=int, default=5, help="at least 2")
+    parser.add_argument("--seeds", type=int, default=seeds, help="at least 2")
     parser.add_argument("--write", action="store_true", help="the tables into docs")
     parser.add_argument("--output", type=Path, default=LOGS, help="folder of the results")
     options = parser.parse_args()
@@ -191,22 +193,28 @@ def errors_table(found: Found, corner: str = "task") -> str:
 
 
 def comparison_table(
-    found: Found, mine: tuple[str, Sequence[str]], rivals: dict[str, Sequence[str]]
+    found: Found,
+    mine: tuple[str, Sequence[str]],
+    rivals: dict[str, Sequence[str]],
+    methods: Sequence[str] | None = None,
 ) -> str:
     """Errors, and what is gained on rivals: mean ± standard error (worst seed).
 
     Args:
         found: all fits.
-        mine: a name, and the methods among which validation data choose.
+        mine: a name, and the methods among which validation data choose; it has a column
+            unless it is the name of a method.
         rivals: by name, methods among which validation data choose the rival.
+        methods: that have a column; None for all.
     """
     name, chosen_among = mine
-    methods = list(next(iter(found.values())))
-    rows = [["task", *methods, name, *(f"gain on {rival}" for rival in rivals)]]
+    methods = methods or list(next(iter(found.values())))
+    column = [] if name in methods else [name]
+    rows = [["task", *methods, *column, *(f"gain on {rival}" for rival in rivals)]]
     for task, fits in found.items():
-        row = [task, *(mean_and_error(errors(tuned(fits[m]))) for m in methods)]
         best = best_of(fits, chosen_among)
-        row.append(mean_and_error(errors(best)))
+        shown = [*(tuned(fits[method]) for method in methods), *([best] if column else [])]
+        row = [task, *(mean_and_error(errors(some)) for some in shown)]
         row += [gain_and_worst(best, best_of(fits, names)) for names in rivals.values()]
         rows.append(row)
     return markdown_table(rows)

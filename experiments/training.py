@@ -33,6 +33,7 @@ class Trained:
             the sizes.
         rounds: how often `ROUND` steps are made, each of all examples, with a rate that
             falls to 0.
+        rate: of Adam at the beginning.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class Trained:
         layers: Callable[[Any], list[keras.Layer]],
         strengths: Sequence[Pair] = ((1.0, 1.0),),
         rounds: int = 16,
+        rate: float = RATE,
     ) -> None:
         self.name, self.strengths, self.rounds = name, strengths, rounds
-        self.layers = layers
+        self.layers, self.rate = layers, rate
         # For data of each shape a model, and what it begins with.
         self._models: dict[tuple, tuple[keras.Model, list[np.ndarray]]] = {}
 
@@ -91,7 +93,7 @@ class Trained:
         if key not in self._models:
             keras.utils.set_random_seed(0)
             model = keras.Sequential([keras.Input(shapes[0]), *self.layers(draw)])
-            rate = keras.optimizers.schedules.CosineDecay(RATE, ROUND * self.rounds)
+            rate = keras.optimizers.schedules.CosineDecay(self.rate, ROUND * self.rounds)
             model.compile(
                 ProximalAdam(rate), "mse", metrics=["mse"], steps_per_execution=ROUND
             )

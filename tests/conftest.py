@@ -23,13 +23,13 @@ from hypothesis import HealthCheck, settings
 # of their own: they run with the tests on TensorFlow.
 INDEPENDENT = (
     "architecture", "arguments", "backends", "benchmarks", "dashboard", "distribution",
-    "documentation", "examples", "learning_benchmarks", "memory", "scaling_out",
+    "documentation", "examples", "experiments", "memory", "scaling_out",
     "versions",
 )  # fmt: skip
 # These are about what only one of the two Keras has, or come out alike with both.
 NEED_KERAS_3 = (
     "backends", "benchmarks", "distribution", "examples", "frozen_structure",
-    "learning_benchmarks", "optima", "optimizer_loops", "optimizers", "scaling_out",
+    "experiments", "optima", "optimizer_loops", "optimizers", "scaling_out",
 )  # fmt: skip
 NEED_KERAS_2 = ("addons", "keras2", "locally_connected", "two_stacks")
 if KERAS_2:
