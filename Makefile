@@ -12,13 +12,14 @@ PYTEST_OPTIONS = -m pytest --numprocesses auto --dist loadfile
 PYTEST = $(RUN) $(PYTEST_OPTIONS)
 INSTALLED = $(VENV)/installed
 BACKENDS = $(VENV)/installed-backends
+DOCS = $(VENV)/installed-docs
 KERAS2 = $(KERAS2_VENV)/installed
 OLDEST = $(OLDEST_VENV)/installed
 NOW := $(shell date +%Y%m%d-%H%M%S)
 FULL_LOGS := logs/full-$(NOW)
 FIGURE_LOGS := logs/figures-$(NOW)
 
-.PHONY: help test test-jax test-torch test-addons test-oldest test-versions lint demo demo-quick \
+.PHONY: help test test-jax test-torch test-addons test-oldest test-versions lint docs demo demo-quick \
 	demo-full bench bench-quick evidence evidence-quick figures clean
 
 help:  ## Show this text.
@@ -50,6 +51,10 @@ lint: $(INSTALLED)  ## Check style, annotations and docstrings.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+docs: $(DOCS)  ## Build guides, evidence and reference as a site, in site/.
+	TF_CPP_MIN_LOG_LEVEL=3 NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+	@echo "site/index.html"
+
 demo: $(INSTALLED)  ## Denoise handwritten digits: the main job, under two minutes.
 	$(RUN) examples/denoise_digits.py
 
@@ -71,6 +76,10 @@ $(BACKENDS): $(INSTALLED)
 $(KERAS2): $(INSTALLED)
 	$(PYTHON) -m venv $(KERAS2_VENV)
 	$(KERAS2_VENV)/bin/pip install --quiet --editable ".[addons,test]"
+	@touch $@
+
+$(DOCS): $(INSTALLED)
+	$(VENV)/bin/pip install --quiet --editable ".[docs]"
 	@touch $@
 
 $(OLDEST): $(INSTALLED)
@@ -102,4 +111,4 @@ figures: $(INSTALLED) demo-full  ## Make every picture of README and docs again:
 	$(RUN) benchmarks/scaling.py --plot docs/scaling.png
 
 clean:  ## Remove the environment and everything made by the other targets.
-	rm -rf $(VENV) build dist logs *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist logs site *.egg-info .pytest_cache .ruff_cache .hypothesis

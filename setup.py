@@ -13,6 +13,7 @@ VERSION = re.search(
 )[1]
 
 PLOTS = ["matplotlib>=3.8"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings-python>=1.16"]
 EXAMPLES = [*PLOTS, "scikit-learn>=1.4"]
 BACKENDS = ["jax>=0.6", "torch>=2.6"]
 # The last TensorFlow Addons, and what it runs with: on Python 3.11 and no later one. That
@@ -56,6 +57,7 @@ setup(
     extras_require={
         "addons": ADDONS,
         "backends": BACKENDS,
+        "docs": DOCS,
         "examples": EXAMPLES,
         "plots": PLOTS,
         "test": EXAMPLES + TEST,

@@ -142,7 +142,7 @@ class ProximalAdam(_Proximal, keras.optimizers.Adam):
     one compiled function, or both outside of any; else JAX raises an
     `UnexpectedTracerError`.
 
-    Example:
+    Examples:
         >>> import keras
         >>> import keras_softconv
         >>> lasso = keras.regularizers.L1(1.0)

@@ -148,13 +148,13 @@ def regularization_path(
             that are negative or not finite, no strengths, and validation data other than
             a pair of arrays.
 
-    Example:
-    ```python
-    path = regularization_path(make_model, (x, y), [0.01, 0.1, 1, 10], (x_val, y_val),
-                               epochs=50)
-    path.points[path.one_standard_error]["tie_strength"]
-    path.plot()
-    ```
+    Examples:
+        ```python
+        path = regularization_path(make_model, (x, y), [0.01, 0.1, 1, 10], (x_val, y_val),
+                                   epochs=5)
+        path.points[path.one_standard_error]["tie_strength"]
+        path.plot()
+        ```
     """
     pairs = _standardize_strengths(strengths)
     _check_data(data)

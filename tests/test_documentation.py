@@ -1,7 +1,9 @@
 """What the README and the docstrings show is true."""
 
 import doctest
+import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -16,7 +18,6 @@ from keras_softconv import (
     conversion,
     diagnostics,
     layers,
-    optimizers,
     path,
     regularizers,
 )
@@ -39,13 +40,28 @@ PUBLIC = [
     *REGULARIZERS,
     *CONVERSIONS,
 ]
-EXAMPLES = [
-    *SOFT_CONVS,
-    *CONVERSIONS,
-    *([] if KERAS_2 else [optimizers.ProximalAdam]),
-    regularizers.proximal_step,
-]
-PAGES = ["docs/addons.md"] if KERAS_2 else ["README.md", "docs/penalties.md"]
+OF_KERAS_3 = ["README.md", "docs/index.md", "docs/penalties.md", "docs/tensorboard.md"]
+PAGES = ["docs/addons.md"] if KERAS_2 else OF_KERAS_3
+FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def documented() -> dict[str, str]:
+    """The docstrings of the package that have examples, by the names of their owners."""
+    found = {}
+    for module in pkgutil.walk_packages(keras_softconv.__path__, "keras_softconv."):
+        left_out = "compat", *(["optimizers"] if KERAS_2 else [])
+        if module.name.split(".")[1] in left_out:
+            continue  # other versions of Keras
+        tests = doctest.DocTestFinder().find(importlib.import_module(module.name))
+        found |= {
+            test.name: test.docstring
+            for test in tests
+            if test.examples or FENCED.search(test.docstring)
+        }
+    return found
+
+
+EXAMPLES = documented()
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -54,7 +70,7 @@ def test_python_of_a_page_runs_in_order_and_prints_what_it_says(
 ):
     text = (ROOT / page).read_text()
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    blocks = FENCED.findall(text)
     assert blocks
     namespace = {}
     for block in blocks:
@@ -77,14 +93,60 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("thing", EXAMPLES, ids=lambda thing: thing.__name__)
-def test_docstring_examples(thing):
-    tests = doctest.DocTestFinder().find(thing)
-    examples = [test for test in tests if test.examples]
-    assert examples or thing is conversion.harden
-    for test in examples:
-        test.globs.update(keras=keras, keras_softconv=keras_softconv, np=np)
+def make_model() -> keras.Model:
+    soft = layers.SoftConv2D(3, 3, name="soft")
+    model = keras.Sequential([keras.Input((6, 6, 1)), soft], name="model")
+    model.compile("adam", "mse")
+    return model
+
+
+def namespace_of_examples() -> dict:
+    """What the examples of docstrings take for granted."""
+    model, rng = make_model(), np.random.default_rng(0)
+    inputs, targets = (
+        rng.normal(size=(8, size, size, channels)).astype("float32")
+        for size, channels in ((6, 1), (4, 3))
+    )
+    return {
+        **{name: getattr(keras_softconv, name) for name in keras_softconv.__all__},
+        **vars(keras_softconv.plots),
+        **{name: getattr(callbacks, name) for name in callbacks.__all__},
+        "keras": keras,
+        "keras_softconv": keras_softconv,
+        "np": np,
+        "make_model": make_model,
+        "model": model,
+        "layer": model.get_layer("soft"),
+        **dict.fromkeys(("x", "x_val"), inputs),
+        **dict.fromkeys(("y", "y_val"), targets),
+    }
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_docstring_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, namespace = EXAMPLES[name], namespace_of_examples()
+    if FENCED.search(text):
+        for block in FENCED.findall(text):
+            exec(compile(inspect.cleandoc(block), name, "exec"), namespace)
+    else:
+        test = doctest.DocTestParser().get_doctest(text, namespace, name, None, 0)
         assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_what_one_begins_with_has_an_example():
+    begin = [
+        *(f"layers.soft_conv{rank}d.SoftConv{rank}D" for rank in (1, 2, 3)),
+        *("conversion.of_models.soften", "conversion.of_layers.from_conv"),
+        "diagnostics.report.structure_report",
+        *("plots.maps.shades", "path.regularization_path"),
+        *(f"callbacks.{module_of(one)}.{one}" for one in callbacks.__all__),
+    ]
+    assert {f"keras_softconv.{name}" for name in begin} <= set(EXAMPLES)
+
+
+def module_of(name: str) -> str:
+    return getattr(callbacks, name).__module__.rpartition(".")[2]
 
 
 @pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)

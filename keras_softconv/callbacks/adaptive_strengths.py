@@ -99,6 +99,13 @@ class AdaptiveStrengths(keras.callbacks.Callback):
         ValueError: for arguments out of range and, in training, for a layer that does not
             exist, another loss, and penalties that are no ridges.
 
+    Examples:
+        ```python
+        adaptive = keras_softconv.callbacks.AdaptiveStrengths(x, y, update_freq=2)
+        model.fit(x, y, epochs=4, callbacks=[adaptive])
+        adaptive.history[-1]["model/soft/tie_strength"]
+        ```
+
     Reference:
         MacKay, "Bayesian interpolation", Neural Computation 4, 1992.
     """

@@ -28,11 +28,11 @@ class StrengthSchedule(keras.callbacks.Callback):
         ValueError: without any schedule; in training for a layer that does not exist, and
             for strengths that are negative or not finite.
 
-    Example:
-    ```python
-    rise = keras.optimizers.schedules.PolynomialDecay(0.0, 20, end_learning_rate=1.0)
-    model.fit(x, y, epochs=30, callbacks=[StrengthSchedule(tie_strength=rise)])
-    ```
+    Examples:
+        ```python
+        rise = keras.optimizers.schedules.PolynomialDecay(0.0, 20, end_learning_rate=1.0)
+        model.fit(x, y, epochs=30, callbacks=[StrengthSchedule(tie_strength=rise)])
+        ```
     """
 
     def __init__(

@@ -62,10 +62,10 @@ class StructureMonitor(keras.callbacks.Callback):
             to, or a model without SoftConv layers; the last two when the training begins.
         ImportError: for pictures without matplotlib.
 
-    Example:
-    ```python
-    model.fit(x, y, callbacks=[keras_softconv.callbacks.StructureMonitor("logs")])
-    ```
+    Examples:
+        ```python
+        model.fit(x, y, callbacks=[keras_softconv.callbacks.StructureMonitor("logs")])
+        ```
     """
 
     def __init__(

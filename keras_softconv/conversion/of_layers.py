@@ -57,13 +57,13 @@ def from_conv(conv: keras.Layer, input_shape: Shape, **soft_arguments: Any) -> B
         ValueError: for any other layer, a subclass included, an unbuilt one or one with
             LoRA weights; an `input_shape` that does not fit; other arguments.
 
-    Example:
-    >>> conv = keras.layers.Conv2D(4, 3, padding="same")
-    >>> conv.build((None, 8, 8, 1))
-    >>> soft = keras_softconv.from_conv(conv, (8, 8, 1), halo=1)
-    >>> x = np.random.normal(size=(2, 8, 8, 1))
-    >>> bool(np.allclose(soft(x), conv(x), atol=1e-5))
-    True
+    Examples:
+        >>> conv = keras.layers.Conv2D(4, 3, padding="same")
+        >>> conv.build((None, 8, 8, 1))
+        >>> soft = keras_softconv.from_conv(conv, (8, 8, 1), halo=1)
+        >>> x = np.random.normal(size=(2, 8, 8, 1))
+        >>> bool(np.allclose(soft(x), conv(x), atol=1e-5))
+        True
     """
     check_convertible(conv, SOFT_OF)
     check_soft_arguments(soft_arguments)
@@ -102,12 +102,12 @@ def to_conv(soft: BaseSoftConv, kernel: str = "family_means") -> keras.Layer:
         ValueError: for any other layer, a subclass included, an unbuilt one, or another
             `kernel`.
 
-    Example:
-    >>> soft = keras_softconv.SoftConv2D(4, 3, deviation_initializer="glorot_uniform")
-    >>> soft.build((None, 8, 8, 1))
-    >>> conv = keras_softconv.to_conv(soft)
-    >>> conv.dropped_energy["kernel"] > 0.5, conv.dropped_energy["bias"]
-    (True, 0.0)
+    Examples:
+        >>> soft = keras_softconv.SoftConv2D(4, 3, deviation_initializer="glorot_uniform")
+        >>> soft.build((None, 8, 8, 1))
+        >>> conv = keras_softconv.to_conv(soft)
+        >>> conv.dropped_energy["kernel"] > 0.5, conv.dropped_energy["bias"]
+        (True, 0.0)
     """
     check_convertible(soft, CONV_OF)
     check_kernel(kernel)

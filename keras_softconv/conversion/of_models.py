@@ -53,11 +53,11 @@ def soften(
             predicate chooses, a chosen one that cannot be converted, inputs of unknown
             size, what Keras cannot copy, or other arguments.
 
-    Example:
-    >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3)])
-    >>> soft = keras_softconv.soften(model, halo=1)
-    >>> [type(layer).__name__ for layer in soft.layers]
-    ['SoftConv2D']
+    Examples:
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3)])
+        >>> soft = keras_softconv.soften(model, halo=1)
+        >>> [type(layer).__name__ for layer in soft.layers]
+        ['SoftConv2D']
     """
     check_soft_arguments(soft_arguments)
     return _converted(

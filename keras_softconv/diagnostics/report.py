@@ -74,7 +74,7 @@ def structure_report(
         ValueError: for anything but a Keras layer, a model without SoftConv layers, layers
             that are not built, and a number of children that is negative.
 
-    Example:
+    Examples:
         >>> layer = keras_softconv.SoftConv2D(1, 2)
         >>> layer.build((None, 3, 3, 1))
         >>> report = keras_softconv.structure_report(layer)

@@ -27,12 +27,12 @@ class SoftConv1D(BaseSoftConv):
     Raises:
         ValueError: as `SoftConv2D`.
 
-    Example:
-    >>> layer = keras_softconv.SoftConv1D(filters=2, kernel_size=3, padding="causal")
-    >>> tuple(layer(np.ones((5, 8, 1))).shape)
-    (5, 8, 2)
-    >>> tuple(layer.kernel.shape)  # steps, channels, new_steps, filters
-    (8, 1, 8, 2)
+    Examples:
+        >>> layer = keras_softconv.SoftConv1D(filters=2, kernel_size=3, padding="causal")
+        >>> tuple(layer(np.ones((5, 8, 1))).shape)
+        (5, 8, 2)
+        >>> tuple(layer.kernel.shape)  # steps, channels, new_steps, filters
+        (8, 1, 8, 2)
     """
 
     rank = 1

@@ -47,13 +47,13 @@ class SoftConv2D(BaseSoftConv):
         activity_regularizer: regularizer of the output.
         kernel_constraint: constraint on the shared kernel.
         bias_constraint: constraint on the shared bias.
-        tie_regularizer: regularizer of the deviations on the template, or None.
-            It is given float32 tensors whose leading axes are the members and whose
+        tie_regularizer: regularizer of the deviations on the template, or None; by
+            default `L2(1e-3)`. It is given float32 tensors whose leading axes are the members and whose
             last axis is the families: `(*output_grid, families)` for the kernel, 0
             where a member would see only padding, and `(*output_grid, filters)` for
             the biases.
-        off_template_regularizer: regularizer of all other deviations, or None. It is
-            given the float32 deviations with 0 on the template.
+        off_template_regularizer: regularizer of all other deviations, or None; by default
+            `L2(1e-3)`. It is given the float32 deviations with 0 on the template.
         deviation_initializer: initializer of the deviations, with the mean number of
             weights into an output and out of an input as fans. Bias deviations start
             at zero.
@@ -88,17 +88,17 @@ class SoftConv2D(BaseSoftConv):
             machine's memory (beyond a quarter of it, a warning), or a dense kernel of
             more than 2**31 - 1 of them.
 
-    Example:
-    >>> layer = keras_softconv.SoftConv2D(filters=1, kernel_size=2)
-    >>> tuple(layer(np.ones((5, 3, 3, 1))).shape)
-    (5, 2, 2, 1)
-    >>> tuple(layer.kernel.shape)  # rows, cols, channels, new_rows, new_cols, filters
-    (3, 3, 1, 2, 2, 1)
-    >>> int(layer.template_mask().sum())  # four families of four
-    16
+    Examples:
+        >>> layer = keras_softconv.SoftConv2D(filters=1, kernel_size=2)
+        >>> tuple(layer(np.ones((5, 3, 3, 1))).shape)
+        (5, 2, 2, 1)
+        >>> tuple(layer.kernel.shape)  # rows, cols, channels, new_rows, new_cols, filters
+        (3, 3, 1, 2, 2, 1)
+        >>> int(layer.template_mask().sum())  # four families of four
+        16
 
-    Reference: Cross Validated question 559113, "Milder than a convolutional neural
-    network".
+    Reference:
+        Cross Validated question 559113, "Milder than a convolutional neural network".
     """
 
     rank = 2

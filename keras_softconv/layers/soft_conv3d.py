@@ -24,12 +24,12 @@ class SoftConv3D(BaseSoftConv):
     Raises:
         ValueError: as `SoftConv2D`.
 
-    Example:
-    >>> layer = keras_softconv.SoftConv3D(filters=2, kernel_size=3, halo=0)
-    >>> tuple(layer(np.ones((5, 4, 4, 4, 1))).shape)
-    (5, 2, 2, 2, 2)
-    >>> tuple(layer.deviations.shape)  # new_planes, new_rows, new_cols, window, filters
-    (2, 2, 2, 27, 2)
+    Examples:
+        >>> layer = keras_softconv.SoftConv3D(filters=2, kernel_size=3, halo=0)
+        >>> tuple(layer(np.ones((5, 4, 4, 4, 1))).shape)
+        (5, 2, 2, 2, 2)
+        >>> tuple(layer.deviations.shape)  # new_planes, new_rows, new_cols, window, filters
+        (2, 2, 2, 27, 2)
     """
 
     rank = 3

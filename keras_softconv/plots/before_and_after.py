@@ -29,12 +29,12 @@ def before_and_after(
             and what the picture refuses.
         ImportError: without matplotlib, which the package does not require.
 
-    Example:
-    ```python
-    begin = layer.get_weights()
-    model.fit(x, y)
-    before_and_after("shades", layer, begin, filter=2).savefig("learnt.png")
-    ```
+    Examples:
+        ```python
+        begin = layer.get_weights()
+        model.fit(x, y)
+        before_and_after("shades", layer, begin, filter=2).savefig("learnt.png")
+        ```
     """
     kind = picture_class(picture)
     check_layer(layer)

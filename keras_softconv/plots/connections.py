@@ -49,10 +49,10 @@ def connections(layer: BaseSoftConv, *, channel: int = 0, filter: int = 0) -> An
             it does not have, and for more than 1500 lines or 400 nodes a side.
         ImportError: without matplotlib, which the package does not require.
 
-    Example:
-    ```python
-    connections(model.get_layer("soft")).savefig("connections.png")
-    ```
+    Examples:
+        ```python
+        connections(model.get_layer("soft")).savefig("connections.png")
+        ```
     """
     return alone(Connections(layer, channel, filter))
 

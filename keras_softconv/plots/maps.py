@@ -46,10 +46,10 @@ def shades(layer: BaseSoftConv, *, channel: int = 0, filter: int = 0) -> Any:
             it does not have or that are of different groups, and for more than 121 taps.
         ImportError: without matplotlib, which the package does not require.
 
-    Example:
-    ```python
-    shades(model.get_layer("soft"), filter=2).savefig("shades.png")
-    ```
+    Examples:
+        ```python
+        shades(model.get_layer("soft"), filter=2).savefig("shades.png")
+        ```
     """
     return alone(Shades(layer, channel, filter))
 
@@ -81,10 +81,10 @@ def off_template(
             that it does not have.
         ImportError: without matplotlib, which the package does not require.
 
-    Example:
-    ```python
-    off_template(model.get_layer("soft"), position=(0, 3)).savefig("off_template.png")
-    ```
+    Examples:
+        ```python
+        off_template(model.get_layer("soft"), position=(0, 3)).savefig("off_template.png")
+        ```
     """
     return alone(OffTemplate(layer, position, filter))
 

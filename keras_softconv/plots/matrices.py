@@ -49,10 +49,10 @@ def kernel_matrix(layer: BaseSoftConv) -> Any:
             or columns.
         ImportError: without matplotlib, which the package does not require.
 
-    Example:
-    ```python
-    kernel_matrix(model.get_layer("soft")).savefig("kernel.png")
-    ```
+    Examples:
+        ```python
+        kernel_matrix(model.get_layer("soft")).savefig("kernel.png")
+        ```
     """
     return alone(KernelMatrix(layer))
 

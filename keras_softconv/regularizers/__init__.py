@@ -60,7 +60,7 @@ def proximal_step(regularizer: Callable, weights: Any, step: Any) -> Tensor:
         ValueError: for a regularizer whose proximal step is not known, and steps that are
             not positive.
 
-    Example:
+    Examples:
         >>> import keras
         >>> from keras_softconv.regularizers import proximal_step
         >>> lasso = keras.regularizers.L1(0.5)
