@@ -23,14 +23,14 @@ from hypothesis import HealthCheck, settings
 # of their own: they run with the tests on TensorFlow.
 INDEPENDENT = (
     "architecture", "arguments", "backends", "benchmarks", "classification", "dashboard",
-    "distribution", "documentation", "examples", "experiments", "memory", "scaling_out",
-    "versions",
+    "distribution", "documentation", "examples", "experiments", "memory", "nowlan_hinton",
+    "scaling_out", "versions",
 )  # fmt: skip
 # These are about what only one of the two Keras has, or come out alike with both.
 NEED_KERAS_3 = (
     "backends", "benchmarks", "classification", "distribution", "examples",
-    "frozen_structure", "experiments", "optima", "optimizer_loops", "optimizers",
-    "scaling_out",
+    "frozen_structure", "experiments", "nowlan_hinton", "optima", "optimizer_loops",
+    "optimizers", "scaling_out",
 )  # fmt: skip
 NEED_KERAS_2 = ("addons", "keras2", "locally_connected", "two_stacks")
 if KERAS_2:

@@ -1,0 +1,209 @@
+"""Networks with one hidden layer of tanh units, trained over and over with every setting.
+
+What the studies of Nowlan and Hinton's two tasks share. Every step takes all examples and
+the rate falls to 0, so that the training ends at an optimum if it is not stopped early.
+Strengths are in units of 1 / examples, as the loss is a mean squared error of one output.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from classification import Decay
+from study import Fit, errors, mean_and_error, tuned
+from training import HeldAtZero
+
+from keras_softconv import SoftConv1D
+from keras_softconv.layers import BaseSoftConv
+from keras_softconv.regularizers import GaussianMixture
+
+ROUND = 50  # steps, after which early stopping looks at the validation error
+RATE = 2e-2
+QUIETLY: dict[str, Any] = {"shuffle": False, "verbose": 0}
+MINUS = " − "  # noqa: RUF001
+# Tie strength or weight decay, off-template strength, weight decay of the readout.
+Setting = tuple[float, float, float]
+Data = tuple[np.ndarray, np.ndarray]
+Hidden = Callable[[Decay], list[keras.Layer]]
+
+
+class Network:
+    """A compiled network with one output, begun anew for each fit.
+
+    Args:
+        shape: of an input, `(steps, channels)`.
+        hidden: makes the hidden layer from the weight decay of its kernel.
+        readout: activation of the output.
+        rounds: how often `ROUND` steps are made.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], hidden: Hidden, readout: str, rounds: int
+    ) -> None:
+        self.shape, self.hidden, self.readout = shape, hidden, readout
+        self.rounds = rounds
+        self.decay, self.readout_decay = Decay(), Decay()
+        self.model = self._build()
+        rate = keras.optimizers.schedules.CosineDecay(RATE, ROUND * rounds)
+        self.model.compile(
+            keras.optimizers.Adam(rate),
+            "mse",
+            metrics=["mse"],
+            steps_per_execution=ROUND,
+            jit_compile=True,  # halves the time of so small a step
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        self._optimizer = [value.numpy() for value in self.model.optimizer.variables]
+        # The seed that was begun with last, and its weights.
+        self._begin: tuple[int | None, list[np.ndarray]] = None, []
+
+    def _build(self) -> keras.Model:
+        readout = keras.layers.Dense(1, self.readout, kernel_regularizer=self.readout_decay)
+        layers = [*self.hidden(self.decay), keras.layers.Flatten(), readout]
+        return keras.Sequential([keras.Input(self.shape), *layers])
+
+    def begin(self, seed: int) -> None:
+        """The weights that this seed draws, and an optimizer that knows nothing."""
+        if self._begin[0] != seed:
+            keras.utils.set_random_seed(seed)
+            self._begin = seed, self._build().get_weights()
+        self.model.set_weights(self._begin[1])
+        variables = self.model.optimizer.variables
+        for variable, value in zip(variables, self._optimizer, strict=True):
+            variable.assign(value)
+
+    def train(
+        self,
+        data: Data,
+        setting: Setting,
+        seed: int,
+        validation: Data | None = None,
+        rounds: int | None = None,
+    ) -> int:
+        """From the seed's weights to the end, or to those of the round that is best.
+
+        Args:
+            data: inputs and targets.
+            setting: strengths.
+            seed: of the weights.
+            validation: inputs and targets; with them the best round's weights are kept.
+            rounds: after which to stop, even if the rate is not at 0; None for all.
+
+        Returns:
+            The round whose weights are kept.
+        """
+        self.begin(seed)
+        self.set_strengths(setting, len(data[0]))
+        rounds = rounds or self.rounds
+        examples = tf.data.Dataset.from_tensors(data).cache().repeat()
+        if validation is None:
+            # One long epoch, since each costs as much as many steps of so small a network.
+            self.model.fit(examples, steps_per_epoch=rounds * ROUND, **QUIETLY)
+            return rounds
+        stop = keras.callbacks.EarlyStopping(
+            "val_mse", mode="min", patience=rounds, restore_best_weights=True
+        )
+        self.model.fit(
+            examples,
+            steps_per_epoch=ROUND,
+            epochs=rounds,
+            validation_data=tf.data.Dataset.from_tensors(validation).cache(),
+            callbacks=[stop],
+            **QUIETLY,
+        )
+        return stop.best_epoch + 1
+
+    def set_strengths(self, setting: Setting, examples: int) -> None:
+        """Of the hidden layer and of the readout."""
+        first, off_template, readout = (strength / examples for strength in setting)
+        self.decay.factor.assign(first)
+        self.readout_decay.factor.assign(readout)
+        for layer in self.model.layers:
+            if isinstance(layer, BaseSoftConv):
+                layer.tie_strength.assign(first)
+                layer.off_template_strength.assign(off_template)
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Like the targets, `(examples, 1)`."""
+        return np.asarray(self.model.predict_on_batch(inputs))
+
+
+# Hidden layers.
+
+
+def dense(units: int) -> Hidden:
+    """Keras's `Dense`."""
+
+    def layers(decay: Decay) -> list[keras.Layer]:
+        units_of_tanh = keras.layers.Dense(units, "tanh", kernel_regularizer=decay)
+        return [keras.layers.Flatten(), units_of_tanh]
+
+    return layers
+
+
+def convolution(padded: Sequence[keras.Layer] = (), **arguments: Any) -> Hidden:
+    """Keras's `Conv1D`, behind layers that pad."""
+
+    def layers(decay: Decay) -> list[keras.Layer]:
+        conv = keras.layers.Conv1D(**arguments, activation="tanh", kernel_regularizer=decay)
+        return [*padded, conv]
+
+    return layers
+
+
+def soft(**arguments: Any) -> Hidden:
+    """SoftConv1D, with ridges and begun as a convolution if not told otherwise."""
+
+    def layers(decay: Decay) -> list[keras.Layer]:
+        ridges = {
+            name: keras.regularizers.L2(1.0)
+            for name in ("tie_regularizer", "off_template_regularizer")
+        }
+        return [SoftConv1D(**{**ridges, **arguments}, activation="tanh")]
+
+    return layers
+
+
+def without_sharing(**arguments: Any) -> Hidden:
+    """SoftConv1D without a shared kernel: a ridge of the ties is weight decay."""
+    return soft(
+        kernel_initializer="zeros",
+        kernel_constraint=HeldAtZero(),
+        deviation_initializer="glorot_uniform",
+        **arguments,
+    )
+
+
+def mixture(components: int, spread: float, **arguments: Any) -> Hidden:
+    """A mixture of Gaussians as the prior of all weights of the template."""
+    prior = GaussianMixture(1.0, components, spread)
+    return without_sharing(tie_regularizer=prior, **arguments)
+
+
+# Cells of tables.
+
+
+def differences(
+    of_task: dict[str, list[list[Fit]]],
+    name: str,
+    rivals: Sequence[str],
+    digits: int,
+    sign: int = 1,
+) -> list[str]:
+    """Errors less those of each rival, draw by draw: mean and standard error.
+
+    Args:
+        of_task: all fits of a task.
+        name: of the method.
+        rivals: their names; the cell of one that was left out is empty.
+        digits: behind the point.
+        sign: -1 to take rates of success in place of errors.
+    """
+    mine = errors(tuned(of_task[name]))
+    return [
+        "" if rival == name or rival not in of_task
+        else mean_and_error(sign * (mine - errors(tuned(of_task[rival]))), digits)
+        for rival in rivals
+    ]  # fmt: skip
