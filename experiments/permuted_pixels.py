@@ -54,10 +54,9 @@ DIFFERENCES = dict([
 
 
 def measure(options: argparse.Namespace) -> Found:
-    tasks = {
-        name: Task(200 if options.quick else EXAMPLES, permuted=permuted)
-        for name, permuted in {"intact": False, "permuted": True}.items()
-    }
+    names = ("permuted",) if options.quick else ("intact", "permuted")
+    examples = 200 if options.quick else EXAMPLES
+    tasks = {name: Task(examples, permuted=name == "permuted") for name in names}
     grids = QUICK if options.quick else GRIDS
     return search(tasks, Draw, methods(grids, options.quick), options.seeds)
 
