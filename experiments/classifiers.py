@@ -101,8 +101,7 @@ class Grids:
     """Strengths in units of 1 / examples.
 
     Args:
-        decays: of Dense; the locally connected layer has them and 0, and Conv2D, whose
-            few weights bear more, also ten times the strongest.
+        decays: of Dense and Conv2D; the locally connected layer has them and 0.
         pairs: of SoftConv2D, tie and off-template strengths.
     """
 
@@ -120,7 +119,7 @@ def compared(grids: Grids, pooled: bool, quick: bool) -> list[Trained]:
     )
     decays = [(decay,) for decay in grids.decays]
     with_none = [(0.0,), *decays]
-    before = Trained(CONVOLUTION, of_convolution, [*with_none, (10 * grids.decays[-1],)])
+    before = Trained(CONVOLUTION, of_convolution, with_none)
     return [
         Trained(DENSE, of_dense, [(0.0,)]),
         Trained(DECAYED, of_dense, decays),
