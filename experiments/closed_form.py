@@ -55,6 +55,10 @@ class RidgeProblem:
         # `(outputs, inputs + 1, families)`
         is_member = self.family_ids.T[:, :, None] == families
         self._membership = is_member.astype("float64")
+        # Behind x'y of each output what each shared value makes of x'x.
+        self._sides = np.concatenate(
+            [self._moments.T[:, :, None], self._gram @ self._membership], axis=2
+        )
 
     def solve(self, tie: float, off_template: float) -> Weights:
         """SoftConv: the strengths of squared ties and squared off-template weights.
@@ -64,6 +68,12 @@ class RidgeProblem:
         penalties = np.where(self.family_ids >= 0, tie, off_template)
         if self.family_ids[-1, 0] < 0:
             penalties[-1] = np.inf  # no biases
+        return self._solve(penalties, self._membership)
+
+    def solve_with_biases(self, bias_tie: float) -> Weights:
+        """A convolution whose biases are tied softly, one for each output."""
+        penalties = np.full(self.family_ids.shape, np.inf)
+        penalties[-1] = bias_tie
         return self._solve(penalties, self._membership)
 
     def solve_without_sharing(self, template: float, off_template: float) -> Weights:
@@ -94,17 +104,15 @@ class RidgeProblem:
         with np.errstate(divide="ignore"):
             scale = np.minimum(1 / np.sqrt(size * penalties.T), 1e4)[:, :, None]
         system = self._gram * scale * scale.transpose(0, 2, 1) + np.eye(len(self._gram))
-        # What x'y and x'x E leave, once the deviations have taken their part.
-        moments = self._moments.T[:, :, None]
-        inverse = scale * np.linalg.inv(system) * scale.transpose(0, 2, 1)
-        if shared is None:
-            weights = inverse @ moments
-        else:
-            left = self._gram - self._gram @ inverse @ self._gram
-            normal = np.einsum("opf,opq,oqg->fg", shared, left, shared, optimize=True)
-            rest = moments - self._gram @ (inverse @ moments)
-            right = np.einsum("opf,opi->f", shared, rest)
-            expanded = shared @ np.linalg.lstsq(normal, right, rcond=1e-12)[0][:, None]
-            weights = expanded + inverse @ (moments - self._gram @ expanded)
-        weights = weights[:, :, 0].T
-        return Weights(weights[:-1], weights[-1])
+        moments = self._moments.T[:, :, None]  # (outputs, inputs + 1, 1)
+        sides = moments if shared is None else self._sides
+        # The deviations that answer the targets and, with a minus, each shared value.
+        answers = scale * np.linalg.solve(system, scale * sides)
+        weights = answers[:, :, 0]
+        if shared is not None:
+            # What is left of them, once the deviations have taken their part.
+            left = sides - self._gram @ answers
+            equations = np.einsum("opf,opg->fg", shared, left, optimize=True)
+            values = np.linalg.lstsq(equations[:, 1:], equations[:, 0], rcond=1e-12)[0]
+            weights = weights + (shared - answers[:, :, 1:]) @ values
+        return Weights(weights.T[:-1], weights.T[-1])

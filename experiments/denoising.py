@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits, load_sample_image
 SIDE = 8
 TEST_PIECES = 4000
 BASELINES = ("Dense", "Dense + weight decay", "Conv2D")
-LOCAL = "Locally connected"
+LOCAL, BIASED = "Locally connected", "Conv2D + biases"
 RULE_OF_THUMB = "rule"
 
 

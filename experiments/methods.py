@@ -90,6 +90,12 @@ def convolution(
     return Solved(name, settings, RidgeProblem.solve_convolution, **layer)
 
 
+def convolution_with_biases(ties: Sequence[float]) -> Solved:
+    """`Conv2D` with a bias for each output, tied softly: a control."""
+    settings = [(tie,) for tie in ties]
+    return Solved("Conv2D + biases", settings, RidgeProblem.solve_with_biases)
+
+
 def ridge_ties(
     ties: Sequence[float],
     off_template: Sequence[float],

@@ -10,11 +10,12 @@ layers without penalties; below, everything is tuned.
 
 import argparse
 
-from denoising import BASELINES, LOCAL, RULE_OF_THUMB, Draw, Task
+from denoising import BASELINES, BIASED, LOCAL, RULE_OF_THUMB, Draw, Task
 from methods import (
     L1,
     L2,
     convolution,
+    convolution_with_biases,
     dense,
     learned,
     locally_connected,
@@ -50,6 +51,7 @@ def methods(quick: bool) -> list[Method]:
         ridge_ties([5.0], [20.0], name=RULE_OF_THUMB),
         dense(powers(-2, 3, fine)),
         convolution((0.0, *powers(-1, 3, 1))),
+        convolution_with_biases(powers(-2, 3)),
         locally_connected(powers(-2, 2, fine)),
         learned("learned", L2(1.0), rounds),
         ridge_ties(powers(-0.5, 4), powers(-0.5, 2.5)),
@@ -68,7 +70,7 @@ def measure(options: argparse.Namespace) -> Found:
 
 
 def render(found: Found) -> dict[str, str]:
-    shown = (*BASELINES, LOCAL, "learned", *TIES)
+    shown = (*BASELINES, BIASED, LOCAL, "learned", *TIES)
     tuned_alone = {task: {m: fits[m] for m in shown} for task, fits in found.items()}
     rivals = {"the first three": BASELINES, "locally connected": [LOCAL]}
     return {

@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from study import LOGS, ROOT, write_tables
+from study import LOGS, QUICK_LOGS, ROOT, write_tables
 
 # The longest first.
 KERAS2_STUDY = "decoupled_decay"
@@ -82,11 +82,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("studies", nargs="*", help="all, if none is named")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--output", type=Path, default=LOGS)
+    parser.add_argument("--output", type=Path, help="folder of the results")
     parser.add_argument(
         "--keras2", type=Path, default=ROOT / ".venv" / "keras2" / "bin" / "python"
     )
     options = parser.parse_args()
+    options.output = options.output or (QUICK_LOGS if options.quick else LOGS)
     options.output.mkdir(parents=True, exist_ok=True)
     studies = [s for s in options.studies or STUDIES if can_run(s, options)]
     print(f"{len(studies)} studies; what they print: {options.output}/*.log", flush=True)

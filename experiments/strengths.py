@@ -5,7 +5,7 @@
 Excess risk in % of the signal variance, mean and standard error. *learned*: ridge strengths
 from the training data alone, against those that validation examples choose from a grid
 (`tuned`) and the pair of the grid with the least mean risk, which nobody can know
-(`best fixed`). *scaling*: whether a good strength stays good when the sizes change. All but
+(`best fixed`). *sizes*: whether a good strength stays good when the sizes change. All but
 the learned ones are solved in closed form.
 """
 
@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace) -> Found:
 
 
 def render(found: Found) -> dict[str, str]:
-    return {"learned": render_learned(found), "scaling": render_scaling(found)}
+    return {"learned": render_learned(found), "sizes": render_scaling(found)}
 
 
 def render_learned(found: Found) -> str:

@@ -26,6 +26,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 from reports import write  # noqa: E402
 
 LOGS = Path("logs") / "evidence"
+QUICK_LOGS = Path("logs") / "evidence-quick"  # never over the results of hours
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # `setting`, error on `validation` data, test `error`.
@@ -106,8 +107,9 @@ def command_line(description: str, seeds: int) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="little training, 2 seeds")
     parser.add_argument("--seeds", type=int, default=seeds, help="at least 2")
     parser.add_argument("--write", action="store_true", help="the tables into docs")
-    parser.add_argument("--output", type=Path, default=LOGS, help="folder of the results")
+    parser.add_argument("--output", type=Path, help="folder of the results")
     options = parser.parse_args()
+    options.output = options.output or (QUICK_LOGS if options.quick else LOGS)
     if options.quick:
         options.seeds = 2
     if options.seeds < 2:

@@ -50,7 +50,7 @@ def methods(quick: bool) -> list[Method]:
         dense(powers(0, 4, fine)),
         convolution((0.0, *powers(0, 2, 1))),
         locally_connected(powers(-1, 3, fine)),
-        ridge_ties(powers(-0.5, 5), powers(0.5, 5)),
+        ridge_ties(powers(-0.5, 5, fine), powers(0.5, 5, fine)),
         soft("ridge ties, Adam", L2(1.0), powers(0.5, 3.5, 1), powers(1, 3, 1), rounds),
         soft("lasso ties", L1(1.0), powers(0.5, 2.5), powers(1.5, 3.5, 1), rounds),
         learned("learned", L2(1.0), rounds),

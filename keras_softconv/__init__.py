@@ -25,4 +25,4 @@ __all__ = [
     "structure_report",
     "to_conv",
 ]
-__version__ = "0.1.0"
+__version__ = "1.0.0"

@@ -129,6 +129,16 @@ def test_its_end_is_the_convolution(problem):
     assert np.abs(solver.solve_convolution(1e9)(inputs)).std(axis=0).max() < 1e-3
 
 
+def test_biases_of_their_own_leave_no_output_a_mean_residual(problem):
+    _, inputs, targets, solver = problem
+    conv, tied = solver.solve_convolution(0.0), solver.solve_with_biases(1e6)
+    np.testing.assert_allclose(tied.kernel, conv.kernel, atol=1e-5)
+    np.testing.assert_allclose(tied.bias, conv.bias, atol=1e-5)
+    residuals = solver.solve_with_biases(1e-9)(inputs) - targets.reshape(30, -1)
+    np.testing.assert_allclose(residuals.mean(axis=0), 0, atol=1e-6)
+    assert np.abs((conv(inputs) - targets.reshape(30, -1)).mean(axis=0)).max() > 0.1
+
+
 # Training.
 
 
