@@ -82,7 +82,9 @@ class Study:
         }
         options.output.mkdir(parents=True, exist_ok=True)
         path = options.output / f"{self.name}.json"
-        path.write_text(json.dumps(results, indent=1, default=float) + "\n")
+        path.write_text(
+            json.dumps(results, indent=1, default=float, ensure_ascii=False) + "\n"
+        )
         text = "\n\n".join(tables.values())
         path.with_suffix(".md").write_text(text + "\n")
         if self.picture is not None:

@@ -142,7 +142,7 @@ def of_strengths(found: Found) -> Iterator[Target]:
     }
     worst = max(ratios.values())
     asked = "learned strengths: within 5 % of the best fixed pair of a grid"
-    yield Target(asked, f"{100 * (worst - 1):+.0f} % in the worst task", worst <= 1.05)
+    yield Target(asked, f"{100 * (worst - 1):+.1f} % in the worst task", worst <= 1.05)
     best = [
         log10(fits[strengths.FIXED][0][0]["setting"][0])
         for fits in found.values()
@@ -173,6 +173,7 @@ def of_permuted_pixels(found: Found) -> Iterator[Target]:
     soft, decayed = best_of(fits, permuted_pixels.SOFTS), tuned(fits[classifiers.DECAYED])
     difference = classifiers.paired(fits, permuted_pixels.SOFTS, (classifiers.DECAYED,))
     asked = "permuted pixels: within one standard error of Dense with weight decay"
+    asked += " (a level of 4.0 to 4.4 % was seen elsewhere, not here)"
     reached = f"{mean_and_error(difference)} points more mistakes"
     reached += f" ({errors(soft).mean():.1f} against {errors(decayed).mean():.1f} %)"
     yield Target(asked, reached, permuted_pixels.is_within_one_error(difference))

@@ -279,6 +279,17 @@ def test_a_study_leaves_json_markdown_and_what_was_chosen(
     assert text.splitlines()[-1] == "| task | 1.50 ± 0.50 |"
 
 
+def test_a_quick_trial_does_not_overwrite_the_results(scripts, monkeypatch):
+    study = scripts("study")
+    folders = []
+    for options in ([], ["--quick"]):
+        monkeypatch.setattr("sys.argv", ["one.py", *options, "--write"])
+        found = study.command_line("One.", seeds=5)
+        folders.append(found.output)
+        assert found.write != found.quick
+    assert folders[0] != folders[1]
+
+
 def test_one_seed_has_no_standard_error(scripts, monkeypatch, capsys):
     study = scripts("study")
     monkeypatch.setattr("sys.argv", ["one.py", "--seeds", "1"])
