@@ -61,7 +61,7 @@ demo: $(INSTALLED)  ## Denoise handwritten digits: the main job, under two minut
 demo-quick: $(INSTALLED)  ## The same in seconds, on little data, as CI runs it.
 	$(RUN) examples/denoise_digits.py --quick
 
-demo-full: $(INSTALLED)  ## The same with whole grids: the README's table and picture.
+demo-full: $(INSTALLED)  ## The same with whole grids: the README's picture of it.
 	$(RUN) examples/denoise_digits.py --full --log-dir $(FULL_LOGS)
 	cp $(FULL_LOGS)/digits.png docs/digits.png
 
@@ -95,13 +95,13 @@ bench-quick: $(BACKENDS) $(KERAS2)  ## Try the same on tiny layers and write not
 	$(RUN) benchmarks/run_all.py --quick
 
 evidence: $(INSTALLED) $(KERAS2)  ## Run every study and rewrite its tables in docs: under an hour.
-	$(RUN) experiments/run_all.py --keras2 $(KERAS2_VENV)/bin/python
+	$(RUN) experiments/evidence.py --keras2 $(KERAS2_VENV)/bin/python
 	$(RUN) experiments/targets.py --write
 
 evidence-quick: $(INSTALLED) $(KERAS2)  ## Try the same with little training and write nothing.
-	$(RUN) experiments/run_all.py --quick --keras2 $(KERAS2_VENV)/bin/python
+	$(RUN) experiments/evidence.py --quick --keras2 $(KERAS2_VENV)/bin/python
 
-figures: $(INSTALLED) demo-full  ## Make every picture of README and docs again: 20 min.
+figures: $(INSTALLED) demo-full  ## Make the pictures again, but that of the evidence: 20 min.
 	$(RUN) examples/plot_families.py --output docs/families.png
 	$(RUN) examples/problem_children.py --output docs/problem_children.png
 	$(RUN) examples/soften_a_network.py --log-dir $(FIGURE_LOGS) --output docs/where.png

@@ -136,13 +136,20 @@ def soft(
     return Trained(name, soft_layers(tie, **arguments), pairs, rounds)
 
 
-def locally_connected_by_adam(rounds: int, decays: Sequence[float]) -> Trained:
+def locally_connected_by_adam(
+    rounds: int, decays: Sequence[float], name: str = "Locally connected"
+) -> Trained:
     """The same as `locally_connected`, stopped early."""
     pairs: list[Pair] = [(decay, 1.0) for decay in decays]
     without_sharing = {"kernel_constraint": HeldAtZero(), "halo": 0}
-    return Trained(
-        "Locally connected", soft_layers(L2(1.0), **without_sharing), pairs, rounds
-    )
+    return Trained(name, soft_layers(L2(1.0), **without_sharing), pairs, rounds)
+
+
+def dense_by_adam(rounds: int, decays: Sequence[float], name: str) -> Trained:
+    """The same as `dense`, stopped early, and begun at zero."""
+    pairs: list[Pair] = [(decay, decay) for decay in decays]
+    layers = soft_layers(L2(1.0), kernel_constraint=HeldAtZero())
+    return Trained(name, layers, pairs, rounds)
 
 
 def convolution_by_adam(rounds: int) -> Trained:

@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from reports import write  # noqa: E402
 
 LOGS = Path("logs") / "evidence"
 QUICK_LOGS = Path("logs") / "evidence-quick"  # never over the results of hours
+RESULTS = ROOT / "experiments" / "results"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # `setting`, error on `validation` data, test `error`.
@@ -91,7 +93,17 @@ class Study:
             self.picture(found, path.with_suffix(".png"))
         print(f"\n{text}\n\nResults: {path}")
         if options.write:
-            write_tables(results)
+            publish(self.name, options.output)
+
+
+def publish(study: str, folder: Path) -> None:
+    """Results beside the scripts, picture and tables into the docs."""
+    RESULTS.mkdir(exist_ok=True)
+    path = Path(shutil.copy(folder / f"{study}.json", RESULTS))
+    picture = folder / f"{study}.png"
+    if picture.exists():
+        shutil.copy(picture, ROOT / "docs")
+    write_tables(json.loads(path.read_text()))
 
 
 def write_tables(results: dict) -> None:
@@ -108,7 +120,7 @@ def command_line(description: str, seeds: int) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="little training, 2 seeds")
     parser.add_argument("--seeds", type=int, default=seeds, help="at least 2")
-    parser.add_argument("--write", action="store_true", help="the tables into docs")
+    parser.add_argument("--write", action="store_true", help="publish results and tables")
     parser.add_argument("--output", type=Path, help="folder of the results")
     options = parser.parse_args()
     options.output = options.output or (QUICK_LOGS if options.quick else LOGS)

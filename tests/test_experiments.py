@@ -306,7 +306,7 @@ def published(scripts):
 
 
 def test_every_study_is_published_and_its_tables_stand_in_the_docs(scripts):
-    study, studies = scripts("study"), scripts("run_all").STUDIES
+    study, studies = scripts("study"), scripts("evidence").STUDIES
     assert {path.stem for path in published(scripts)} == set(studies)
     documents = [path.read_text() for path in study.DOCUMENTS]
     for path in published(scripts):

@@ -1,22 +1,20 @@
 """Run every study, two at a time, and put the tables into the docs.
 
-    python experiments/run_all.py [studies] [--quick] [--keras2 .venv/keras2/bin/python]
+    python experiments/evidence.py [studies] [--quick] [--keras2 .venv/keras2/bin/python]
 
 Each study has one core to itself. With --quick each runs for seconds, to try it out, and
 nothing is written but results in the folder `--output`.
 """
 
 import argparse
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from study import LOGS, QUICK_LOGS, ROOT, write_tables
+from study import LOGS, QUICK_LOGS, ROOT, publish
 
 # The longest first.
 KERAS2_STUDY = "decoupled_decay"
@@ -34,7 +32,6 @@ STUDIES = (
     "sunspots",
     "strengths",
 )
-RESULTS = ROOT / "experiments" / "results"
 ONE_CORE = {
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
@@ -65,19 +62,6 @@ def run(study: str, options: argparse.Namespace) -> tuple[str, float, int]:
     return study, time.monotonic() - begin, status
 
 
-def publish(studies: list[str], folder: Path) -> None:
-    """Results beside the scripts, tables and pictures into the docs."""
-    RESULTS.mkdir(exist_ok=True)
-    for study in studies:
-        path = folder / f"{study}.json"
-        if path.exists():
-            shutil.copy(path, RESULTS / path.name)
-            write_tables(json.loads(path.read_text()))
-        path = folder / f"{study}.png"
-        if path.exists():
-            shutil.copy(path, ROOT / "docs" / path.name)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("studies", nargs="*", help="all, if none is named")
@@ -90,6 +74,8 @@ def main() -> None:
     options.output = options.output or (QUICK_LOGS if options.quick else LOGS)
     options.output.mkdir(parents=True, exist_ok=True)
     studies = [s for s in options.studies or STUDIES if can_run(s, options)]
+    if KERAS2_STUDY not in studies:
+        print(f"Left out: {KERAS2_STUDY}, unless named otherwise; it needs --keras2.")
     print(f"{len(studies)} studies; what they print: {options.output}/*.log", flush=True)
     failed = []
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -103,7 +89,9 @@ def main() -> None:
     for study in failed:
         print(f"\n{study}:\n{(options.output / f'{study}.log').read_text()[-3000:]}")
     if not options.quick:
-        publish([s for s in studies if s not in failed], options.output)
+        for study in studies:
+            if study not in failed:
+                publish(study, options.output)
     sys.exit(1 if failed else 0)
 
 
