@@ -23,7 +23,7 @@ from classification import (
 )
 from methods import powers
 from scipy import stats
-from study import Found, best_of, errors, mean_and_error, tuned
+from study import Found, best_of, errors, mean_and_error, standard_error, tuned
 
 from keras_softconv.diagnostics.tables import markdown_table
 
@@ -183,5 +183,5 @@ def cell(values: np.ndarray) -> str:
 
 def is_beyond_noise(values: np.ndarray) -> bool:
     """By Student's t, two-sided, at 5 %."""
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return bool(abs(values.mean()) > stats.t.ppf(0.975, len(values) - 1) * error)
+    limit = stats.t.ppf(0.975, len(values) - 1) * standard_error(values)
+    return bool(abs(values.mean()) > limit)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_addons as tfa
-from study import Found, Study, mean_and_error, search, tuned
+from study import Found, Study, at_an_end, mean_and_error, search, tuned
 from synthetic import Draw, Task
 
 from keras_softconv import SoftConv2D
@@ -162,7 +162,8 @@ def measure(options: argparse.Namespace) -> Found:
         made = [replace(one, strengths=one.strengths[::4]) for one in made]
     tasks = dict(list(TASKS.items())[: 1 if options.quick else None])
     found = search(tasks, Draw, made, options.seeds)
-    print(f"\nBest at an end of the grid: {edges(found, made)}")
+    grids = {one.name: one.strengths for one in made}
+    print(f"\nBest at an end of the grid: {at_an_end(found, grids)}")
     return found
 
 
@@ -179,18 +180,6 @@ def render(found: Found) -> dict[str, str]:
             ]
         rows.append(row)
     return {"decoupled decay": markdown_table(rows)}
-
-
-def edges(found: Found, made: list[Method]) -> list[str]:
-    """Where the best strength stood at an end of its grid, more often than not."""
-    grids = {one.name: one.strengths for one in made if len(one.strengths) > 1}
-    return [
-        f"{task}, {name}"
-        for task, fits in found.items()
-        for name, grid in grids.items()
-        if np.mean([one["setting"] in (grid[0], grid[-1]) for one in tuned(fits[name])])
-        > 0.5
-    ]
 
 
 if __name__ == "__main__":

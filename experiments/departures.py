@@ -17,7 +17,7 @@ from methods import (
     penalties,
     powers,
 )
-from study import Found, Study, errors, mean_and_error, search, tuned
+from study import Found, Study, at_an_end, errors, mean_and_error, search, tuned
 from synthetic import Draw, Task
 from training import Trained
 
@@ -45,7 +45,8 @@ def measure(options: argparse.Namespace) -> Found:
     tasks = dict(list(TASKS.items())[: 1 if options.quick else None])
     made = methods(2 if options.quick else 14)
     found = search(tasks, Draw, made, options.seeds)
-    print(f"\nBest at an end of the grid: {edges(found, made)}")
+    grids = {one.name: sorted({tie for tie, _ in one.strengths}) for one in made}
+    print(f"\nBest at an end of the grid: {at_an_end(found, grids)}")
     return found
 
 
@@ -61,20 +62,6 @@ def render(found: Found) -> dict[str, str]:
             row.append(f"**{text}**" if is_best else text)
         rows.append(row)
     return {"departures": markdown_table(rows)}
-
-
-def edges(found: Found, made: list[Trained]) -> list[str]:
-    """Where the best strength stood at an end of its grid, more often than not."""
-    grids = {one.name: sorted({tie for tie, _ in one.strengths}) for one in made}
-    notes = []
-    for task, fits in found.items():
-        for method, some in fits.items():
-            ends = {grids[method][0], grids[method][-1]}
-            pairs = [fit["setting"] for fit in tuned(some)]
-            at_end = [pair is not None and pair[0] in ends for pair in pairs]
-            if len(grids[method]) > 1 and np.mean(at_end) > 0.5:
-                notes.append(f"{task}, {method}")
-    return notes
 
 
 if __name__ == "__main__":

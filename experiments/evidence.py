@@ -41,10 +41,6 @@ ONE_CORE = {
 }
 
 
-def can_run(study: str, options: argparse.Namespace) -> bool:
-    return study != KERAS2_STUDY or options.keras2.exists()
-
-
 def run(study: str, options: argparse.Namespace) -> tuple[str, float, int]:
     """One study in a process of its own: name, seconds, exit status."""
     python = options.keras2 if study == KERAS2_STUDY else Path(sys.executable)
@@ -73,9 +69,10 @@ def main() -> None:
     options = parser.parse_args()
     options.output = options.output or (QUICK_LOGS if options.quick else LOGS)
     options.output.mkdir(parents=True, exist_ok=True)
-    studies = [s for s in options.studies or STUDIES if can_run(s, options)]
-    if KERAS2_STUDY not in studies:
-        print(f"Left out: {KERAS2_STUDY}, unless named otherwise; it needs --keras2.")
+    studies = list(options.studies or STUDIES)
+    if KERAS2_STUDY in studies and not options.keras2.exists():
+        studies.remove(KERAS2_STUDY)
+        print(f"Left out: {KERAS2_STUDY}, since there is no {options.keras2}")
     print(f"{len(studies)} studies; what they print: {options.output}/*.log", flush=True)
     failed = []
     with ThreadPoolExecutor(max_workers=2) as pool:

@@ -35,7 +35,7 @@ from classifiers import (
     strengths,
     table,
 )
-from study import Found, Study, search
+from study import Found, Study, search, standard_error
 
 FROM_DENSE = f"{SOFT}, begun as a dense layer"
 EITHER = f"{SOFT}, either"
@@ -81,8 +81,7 @@ def render(found: Found) -> dict[str, str]:
 
 def is_within_one_error(differences: np.ndarray) -> bool:
     """Whether no more is mistaken than by one standard error of the difference."""
-    error = differences.std(ddof=1) / np.sqrt(len(differences))
-    return bool(differences.mean() <= error)
+    return bool(differences.mean() <= standard_error(differences))
 
 
 if __name__ == "__main__":

@@ -183,29 +183,24 @@ def gains(mine: list[Fit], theirs: list[Fit]) -> np.ndarray:
     return 100 * (1 - errors(mine) / errors(theirs))
 
 
+def standard_error(values: Sequence[float] | np.ndarray) -> float:
+    """Of the mean of independent values; nan for one alone."""
+    values = np.asarray(values)
+    return values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+
+
 def mean_and_error(values: Sequence[float] | np.ndarray, digits: int | None = None) -> str:
     """Mean and standard error."""
-    values = np.asarray(values)
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    mean = np.mean(values)
     if digits is None:
-        digits = 2 if abs(values.mean()) < 10 else 1
-    return f"{values.mean():.{digits}f} ± {error:.{digits}f}"
+        digits = 2 if abs(mean) < 10 else 1
+    return f"{mean:.{digits}f} ± {standard_error(values):.{digits}f}"
 
 
 def gain_and_worst(mine: list[Fit], theirs: list[Fit]) -> str:
     """Mean and standard error of the gains, the worst seed in brackets."""
     gain = gains(mine, theirs)
     return f"{mean_and_error(gain, 1)} % ({gain.min():.1f} %)"
-
-
-def errors_table(found: Found, corner: str = "task") -> str:
-    """A row for each task and a column for each method."""
-    methods = list(next(iter(found.values())))
-    rows = [
-        [task, *(mean_and_error(errors(tuned(fits[method]))) for method in methods)]
-        for task, fits in found.items()
-    ]
-    return markdown_table([[corner, *methods], *rows])
 
 
 def comparison_table(
@@ -234,6 +229,24 @@ def comparison_table(
         row += [gain_and_worst(best, best_of(fits, names)) for names in rivals.values()]
         rows.append(row)
     return markdown_table(rows)
+
+
+def at_an_end(found: Found, grids: dict[str, Sequence[float]]) -> list[str]:
+    """Where the best first strength is an end of its grid, more often than not.
+
+    Args:
+        found: all fits.
+        grids: by method, in order; those of one strength have no ends.
+    """
+    return [
+        f"{task}, {name}"
+        for task, fits in found.items()
+        for name, grid in grids.items()
+        if len(grid) > 1
+        and np.mean([
+            np.ravel(fit["setting"])[0] in (grid[0], grid[-1]) for fit in tuned(fits[name])
+        ]) > 0.5
+    ]  # fmt: skip
 
 
 def circumstances() -> dict[str, str]:

@@ -32,6 +32,7 @@ from study import (
     comparison_table,
     errors,
     search,
+    standard_error,
 )
 from synthetic import Draw, Task
 
@@ -123,7 +124,7 @@ CURVES = (
 
 def draw_curve(panel, of_each: dict, label: str, color: str) -> None:
     means = np.array([error.mean() for error in of_each.values()])
-    spread = [error.std(ddof=1) / np.sqrt(len(error)) for error in of_each.values()]
+    spread = [standard_error(error) for error in of_each.values()]
     is_mine = label.startswith("SoftConv")
     style = {"linewidth": 2.5, "zorder": 3} if is_mine else {"linewidth": 1.5}
     panel.errorbar([*of_each], means, spread, label=label, color=color, capsize=2, **style)

@@ -248,6 +248,14 @@ def test_the_best_of_each_column_is_bold(scripts):
     ]
 
 
+def test_methods_that_are_best_at_an_end_of_their_grid_are_told(scripts):
+    settings = {"end": (3.0, 5.0), "middle": (2.0, 3.0), "scalar": 1.0, "alone": None}
+    fits = {name: seeds(1.0, 2.0, setting=one) for name, one in settings.items()}
+    grids = dict.fromkeys(settings, (1.0, 2.0, 3.0)) | {"alone": (1.0,)}
+    told = scripts("study").at_an_end({"task": fits}, grids)
+    assert told == ["task, end", "task, scalar"]
+
+
 def test_fixed_strengths_are_those_with_the_least_mean_error(scripts):
     strengths = scripts("strengths")
     fits = [
@@ -267,7 +275,7 @@ def test_a_study_leaves_json_markdown_and_what_was_chosen(
 ):
     study = scripts("study")
     found = {"task": {"a": seeds(1.0, 2.0)}}
-    tables = {"one": study.errors_table(found)}
+    tables = {"one": "| task | 1.50 ± 0.50 |"}
     one = study.Study("one", "One.", lambda _: found, lambda _: tables)
     monkeypatch.setattr("sys.argv", ["one.py", "--output", str(tmp_path)])
     one.main()
