@@ -220,4 +220,4 @@ def test_the_decay_benchmark_can_tell_what_is_shrunk(scripts):
     }
     assert fits["all"]["kept"] < 0.5
     assert_allclose(fits["deviations"]["kept"], 1.0, atol=0.1)
-    assert fits["deviations"]["risk"] < 5 < fits["all"]["risk"]
+    assert fits["deviations"]["error"] < 5 < fits["all"]["error"]
