@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import keras
 import numpy as np
 from classification import (
     ROUNDS,
@@ -21,9 +20,17 @@ from classification import (
     soft,
     without_sharing,
 )
-from methods import powers
 from scipy import stats
-from study import Found, best_of, errors, mean_and_error, standard_error, tuned
+from study import (
+    Found,
+    best_of,
+    errors,
+    mean_and_error,
+    powers,
+    standard_error,
+    tuned,
+)
+from training import release
 
 from keras_softconv.diagnostics.tables import markdown_table
 
@@ -80,20 +87,6 @@ class Released(Trained):
         self.network.begin(draw.seed)
         release(self.before.best_weights(draw), self.network.model)
         return self.network.train(draw, setting)
-
-
-def release(weights: Sequence[np.ndarray], model: keras.Model) -> None:
-    """Let a model with a SoftConv2D predict what one with a Conv2D of these weights does.
-
-    As `keras_softconv.soften` does, but in a model that is compiled already.
-    """
-    kernel, bias, *readout = weights
-    layer = model.layers[0]
-    layer.shared_kernel.assign(kernel)
-    layer.shared_bias.assign(bias)
-    for deviations in (layer.deviations, layer.bias_deviations):
-        deviations.assign(keras.ops.zeros_like(deviations))
-    model.layers[-1].set_weights(readout)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ the deviations this is a crude tie, on the shared kernel it is a bias towards ze
 stands beside ridges in the loss: excess risk in % of the signal variance, 50 examples, at
 the end of the training (no early stopping, since the question is where the optimum is).
 Each method takes its one strength from a grid of its own, by the error on 50 validation
-examples. "Kept" is the slope of the learned family means on those of the truth: 1 where
-nothing is shrunk.
+examples; so do the controls: a dense and a locally connected layer with weight decay, in
+closed form, and a convolution that is released without penalties and stopped early. "Kept"
+is the slope of the learned family means on those of the truth: 1 where nothing is shrunk.
 """
 
 import argparse
@@ -19,7 +20,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_addons as tfa
-from study import Found, Study, at_an_end, mean_and_error, search, tuned
+from solved_methods import dense, locally_connected
+from study import (
+    RELEASED,
+    Found,
+    Study,
+    at_an_end,
+    mean_and_error,
+    powers,
+    search,
+    tuned,
+)
+from study import Method as Compared
 from synthetic import Draw, Task
 
 from keras_softconv import SoftConv2D
@@ -34,12 +46,8 @@ TASKS = {
     "a few problem children": Task("children", 0.1, examples=50),
     "no departure": Task("children", 0.0, examples=50),
 }
+STRONG = 1e6  # nothing but the shared kernel is left
 RATES = {"AdamW": 5e-3, "SGDW": 0.3}
-
-
-def powers(begin: float, end: float) -> list[float]:
-    """Two of ten for each decade."""
-    return list(10.0 ** np.arange(begin, end + 0.25, 0.5))
 
 
 @dataclass(frozen=True)
@@ -66,31 +74,97 @@ class Method:
         return [self.fit(draw, strength) for strength in self.strengths]
 
     def fit(self, draw: Draw, strength: float) -> dict[str, Any]:
-        keras.backend.clear_session()  # or the models pile up
-        layer = SoftConv2D(
-            draw.task.filters, 3, use_bias=False, kernel_initializer="zeros",
-            tie_regularizer=keras.regularizers.L2(1.0),
-            off_template_regularizer=keras.regularizers.L2(1.0),
-        )  # fmt: skip
-        side = draw.task.side
-        model = keras.Sequential([keras.Input((side, side, 1)), layer])
-        ties = 0.0 if self.off_template is None else strength
-        ties /= draw.task.examples * draw.task.outputs
-        layer.tie_strength.assign(ties)
-        layer.off_template_strength.assign(ties * (self.off_template or 0.0))
+        model = fresh_model(draw)
+        if self.off_template is not None:
+            set_strengths(model, draw, strength, strength * self.off_template)
         optimizer = self.optimizer(strength, self.rounds * ROUND)
-        model.compile(optimizer, "mse", metrics=["mse"], steps_per_execution=ROUND)
-        train = tf.data.Dataset.from_tensors(draw.train).cache().repeat()
-        steps = {"steps_per_epoch": ROUND, "epochs": self.rounds}
-        model.fit(train, **steps, shuffle=False, verbose=0)
-        validation = model.evaluate(*draw.validation, verbose=0, return_dict=True)["mse"]
-        kept = kept_of(layer, draw)
-        return {
-            "setting": strength,
-            "validation": validation,
-            "error": draw.error(lambda inputs: model.predict(inputs, verbose=0)),
-            "kept": kept,
-        }
+        train(model, draw, optimizer, self.rounds)
+        return result(model, draw, strength)
+
+
+@dataclass(frozen=True)
+class Released:
+    """A convolution that is trained first, then all its weights without penalties.
+
+    Both by Adam, the second with early stopping: a control.
+
+    Args:
+        name: what the table calls it.
+        rates: of the second training.
+        rounds: of either.
+    """
+
+    name: str
+    rates: Sequence[float]
+    rounds: int
+
+    def fits(self, draw: Draw) -> list[dict[str, Any]]:
+        """A fit with each rate, and the convolution itself."""
+        model = fresh_model(draw)
+        set_strengths(model, draw, STRONG, STRONG)
+        train(model, draw, keras.optimizers.legacy.Adam(RATES["AdamW"]), self.rounds)
+        fits, begin = [result(model, draw, 0.0)], model.get_weights()
+        for rate in self.rates:
+            model = fresh_model(draw)
+            model.set_weights(begin)
+            set_strengths(model, draw, 0.0, 0.0)
+            stop = keras.callbacks.EarlyStopping(
+                "val_mse", patience=self.rounds, restore_best_weights=True
+            )
+            train(model, draw, keras.optimizers.legacy.Adam(rate), self.rounds, stop)
+            fits.append(result(model, draw, rate))
+        return fits
+
+
+def fresh_model(draw: Draw) -> keras.Model:
+    """One SoftConv2D with ridges of strength 0, at zero."""
+    keras.backend.clear_session()  # or the models pile up
+    layer = SoftConv2D(
+        draw.task.filters, 3, use_bias=False, kernel_initializer="zeros",
+        tie_regularizer=keras.regularizers.L2(1.0),
+        off_template_regularizer=keras.regularizers.L2(1.0),
+    )  # fmt: skip
+    side = draw.task.side
+    model = keras.Sequential([keras.Input((side, side, 1)), layer])
+    set_strengths(model, draw, 0.0, 0.0)
+    return model
+
+
+def set_strengths(model: keras.Model, draw: Draw, tie: float, off_template: float) -> None:
+    """In units of 1 / (examples * outputs)."""
+    (layer,) = model.layers
+    size = draw.task.examples * draw.task.outputs
+    layer.tie_strength.assign(tie / size)
+    layer.off_template_strength.assign(off_template / size)
+
+
+def train(
+    model: keras.Model, draw: Draw, optimizer: Optimizer, rounds: int, *callbacks: Any
+) -> None:
+    """So many rounds, all examples in each step; with callbacks, validated after each."""
+    model.compile(optimizer, "mse", metrics=["mse"], steps_per_execution=ROUND)
+    examples = tf.data.Dataset.from_tensors(draw.train).cache().repeat()
+    watched = tf.data.Dataset.from_tensors(draw.validation).cache()
+    model.fit(
+        examples,
+        steps_per_epoch=ROUND,
+        epochs=rounds,
+        validation_data=watched if callbacks else None,
+        callbacks=list(callbacks),
+        shuffle=False,
+        verbose=0,
+    )
+
+
+def result(model: keras.Model, draw: Draw, setting: float) -> dict[str, Any]:
+    """Errors, and what is kept of the family means."""
+    validation = model.evaluate(*draw.validation, verbose=0, return_dict=True)["mse"]
+    return {
+        "setting": setting,
+        "validation": validation,
+        "error": draw.error(lambda inputs: model.predict(inputs, verbose=0)),
+        "kept": kept_of(model.layers[0], draw),
+    }
 
 
 def kept_of(layer: SoftConv2D, draw: Draw) -> float:
@@ -132,13 +206,22 @@ def undecayed(name: str) -> Callable:
     return lambda _, steps: make(0.0, steps)
 
 
+def controls(rounds: int) -> list[Compared]:
+    """The first two are solved in closed form."""
+    return [
+        dense(powers(0, 4, 4)),
+        locally_connected(powers(-1, 3, 4)),
+        Released(RELEASED, powers(-4, -2), rounds),
+    ]
+
+
 def methods(rounds: int) -> list[Method]:
     adam, sgd = undecayed("AdamW"), undecayed("SGDW")
-    decays = {"AdamW": powers(-3, 0), "SGDW": powers(-2.5, 0)}
-    ridges = powers(0, 3)
+    # At 1 nothing is left of a weight after one step.
+    decays = {"AdamW": powers(-2.5, 0), "SGDW": powers(-2.5, 0)}
+    ridges = powers(0.5, 4)
     return [
-        # So strong that nothing but the shared kernel is left.
-        Method("Conv2D", adam, [1e6], rounds, off_template=1.0),
+        Method("Conv2D", adam, [STRONG], rounds, off_template=1.0),
         Method("no penalty", adam, [0.0], rounds),
         Method("ridges in the loss, Adam", adam, ridges, rounds, off_template=4.0),
         Method("one ridge in the loss, Adam", adam, ridges, rounds, off_template=1.0),
@@ -157,11 +240,12 @@ def methods(rounds: int) -> list[Method]:
 
 
 def measure(options: argparse.Namespace) -> Found:
-    made = methods(rounds=2 if options.quick else 16)
+    rounds = 2 if options.quick else 16
+    made = methods(rounds)
     if options.quick:
         made = [replace(one, strengths=one.strengths[::4]) for one in made]
     tasks = dict(list(TASKS.items())[: 1 if options.quick else None])
-    found = search(tasks, Draw, made, options.seeds)
+    found = search(tasks, Draw, [*controls(rounds), *made], options.seeds)
     grids = {one.name: one.strengths for one in made}
     print(f"\nBest at an end of the grid: {at_an_end(found, grids)}")
     return found
@@ -176,7 +260,8 @@ def render(found: Found) -> dict[str, str]:
         for fits in found.values():
             best = tuned(fits[method])
             row += [
-                mean_and_error([fit[name] for fit in best]) for name in columns.values()
+                mean_and_error([fit[name] for fit in best]) if name in best[0] else ""
+                for name in columns.values()
             ]
         rows.append(row)
     return {"decoupled decay": markdown_table(rows)}

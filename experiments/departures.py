@@ -10,16 +10,26 @@ validation examples; those that are learned take neither.
 import argparse
 
 import numpy as np
-from methods import (
+from solved_methods import dense
+from study import (
+    Found,
+    Method,
+    Study,
+    at_an_end,
+    errors,
+    mean_and_error,
+    powers,
+    search,
+    tuned,
+)
+from synthetic import Draw, Task
+from trained_methods import (
     convolution_by_adam,
     learned_ties,
     locally_connected_by_adam,
     penalties,
-    powers,
+    released,
 )
-from study import Found, Study, at_an_end, errors, mean_and_error, search, tuned
-from synthetic import Draw, Task
-from training import Trained
 
 from keras_softconv.diagnostics.tables import markdown_table
 
@@ -32,9 +42,11 @@ TASKS = {
 }
 
 
-def methods(rounds: int) -> list[Trained]:
+def methods(rounds: int) -> list[Method]:
     return [
+        dense(powers(0, 4, 4)),
         convolution_by_adam(rounds),
+        released(rounds, halo=0),
         locally_connected_by_adam(rounds, powers(-1, 1.5)),
         *penalties(rounds),
         *learned_ties(rounds),
@@ -43,9 +55,11 @@ def methods(rounds: int) -> list[Trained]:
 
 def measure(options: argparse.Namespace) -> Found:
     tasks = dict(list(TASKS.items())[: 1 if options.quick else None])
-    made = methods(2 if options.quick else 14)
-    found = search(tasks, Draw, made, options.seeds)
-    grids = {one.name: sorted({tie for tie, _ in one.strengths}) for one in made}
+    rounds = 2 if options.quick else 14
+    found = search(tasks, Draw, methods(rounds), options.seeds)
+    grids = {
+        one.name: sorted({tie for tie, _ in one.strengths}) for one in penalties(rounds)
+    }
     print(f"\nBest at an end of the grid: {at_an_end(found, grids)}")
     return found
 

@@ -12,20 +12,15 @@ columns `rule` and `learned` take no validation data.
 import argparse
 
 from denoising import BASELINES, BIASED, LOCAL, RULE_OF_THUMB, Draw, Task
-from methods import (
-    L1,
-    L2,
+from solved_methods import (
     convolution,
     convolution_with_biases,
     dense,
-    learned,
     locally_connected,
-    plain_dense,
-    powers,
     ridge_ties,
-    soft,
 )
-from study import Found, Method, Study, comparison_table, search
+from study import RELEASED, Found, Method, Study, comparison_table, powers, search
+from trained_methods import L1, L2, learned, plain_dense, released, soft
 
 from keras_softconv.regularizers import FusedTies
 
@@ -42,12 +37,13 @@ def methods(quick: bool) -> list[Method]:
         convolution((0.0, *powers(-1, 3, 1))),
         convolution_with_biases(powers(-2, 3)),
         locally_connected(powers(-1, 3, fine)),
+        released(rounds),
         ridge_ties([5.0], [20.0], name=RULE_OF_THUMB),
         learned("learned", L2(1.0), rounds),
         ridge_ties(powers(-0.5, 2.5), powers(1, 3, fine)),
-        soft("ridge ties, Adam", L2(1.0), powers(0.5, 1), off_template, rounds),
-        soft("lasso ties", L1(1.0), powers(-0.5, 0), off_template, rounds),
-        soft("fused ties", FusedTies(L1(1.0)), powers(-0.5, 0.5), off_template, rounds),
+        soft("ridge ties, Adam", L2(1.0), powers(0, 1.5), off_template, rounds),
+        soft("lasso ties", L1(1.0), powers(-0.5, 1), off_template, rounds),
+        soft("fused ties", FusedTies(L1(1.0)), powers(-0.5, 1), off_template, rounds),
     ]
 
 
@@ -63,12 +59,13 @@ def render(found: Found) -> dict[str, str]:
         "the first three": BASELINES,
         "Conv2D + biases": [BIASED],
         "locally connected": [LOCAL],
+        RELEASED: [RELEASED],
     }
     mine = ("SoftConv2D", TIES)
     return {
         "digits": comparison_table(found, mine, rivals),
         "digits in short": comparison_table(
-            found, mine, rivals, (*BASELINES, BIASED, LOCAL)
+            found, mine, rivals, (*BASELINES, BIASED, LOCAL, RELEASED)
         ),
     }
 

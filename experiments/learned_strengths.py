@@ -11,26 +11,21 @@ a grid, and solved in closed form. Gains are those of the learned SoftConv1D.
 
 import argparse
 
-from methods import (
-    L2,
-    convolution,
-    dense,
-    learned,
-    locally_connected,
-    powers,
-    ridge_ties,
-)
 from signals import LENGTH, Draw, Task
-from study import Found, Method, Study, comparison_table, search
+from solved_methods import convolution, dense, locally_connected, ridge_ties
+from study import Found, Method, Study, comparison_table, powers, search
+from trained_methods import L2, learned, released
 from training import HeldAtZero
 
 from keras_softconv import SoftConv1D
 
+RELEASED = "Conv1D, released"
 RIVALS = {
     "Conv1D": ["Conv1D"],
     "locally connected, learned": ["Locally connected, learned"],
     "dense, learned": ["Dense, learned"],
     "locally connected, tuned": ["Locally connected"],
+    RELEASED: [RELEASED],
 }
 MINE = "SoftConv1D, learned"
 
@@ -77,6 +72,7 @@ def methods(quick: bool) -> list[Method]:
         convolution(name="Conv1D", **layer),
         dense(powers(-4, 3, fine), **layer),
         locally_connected(powers(-4, 3, fine), **layer),
+        released(rounds, RELEASED, rank_layer=SoftConv1D),
         ridge_ties(powers(-3, 4, 1), powers(-3, 5, 1), "SoftConv1D", **layer),
         LearnedDense(rounds),
         without_sharing("Locally connected, learned", rounds),

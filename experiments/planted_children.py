@@ -12,8 +12,8 @@ import argparse
 from typing import Any
 
 import numpy as np
-from methods import L1, L2, convolution, dense, locally_connected, powers
 from signals import PLANTED, Draw, Task
+from solved_methods import convolution, dense, locally_connected
 from study import (
     Found,
     Method,
@@ -21,9 +21,11 @@ from study import (
     errors,
     gain_and_worst,
     mean_and_error,
+    powers,
     search,
     tuned,
 )
+from trained_methods import L1, L2, released
 from training import Trained, soft_layers
 
 from keras_softconv import SoftConv1D, structure_report
@@ -31,7 +33,7 @@ from keras_softconv.compat import keras
 from keras_softconv.diagnostics.tables import markdown_table
 from keras_softconv.regularizers import GroupLasso
 
-RIDGE, LOCAL = "ridge ties", "Locally connected"
+RIDGE, LOCAL, RELEASED = "ridge ties", "Locally connected", "Conv1D, released"
 TASKS = {"N = 3": Task(3, planted=PLANTED), "N = 5": Task(5, planted=PLANTED)}
 
 
@@ -62,6 +64,7 @@ def methods(quick: bool) -> list[Method]:
         convolution(name="Conv1D", **layer),
         dense(powers(-4, 3), **layer),
         locally_connected(powers(-4, 3), **layer),
+        released(rounds, RELEASED, rank_layer=SoftConv1D, halo=0),
         Inspected(RIDGE, L2(1.0), powers(-2.5, -0.5), rounds),
         Inspected("lasso ties", L1(1.0), powers(-1.5, 0), rounds),
         Inspected("group lasso", GroupLasso(1.0, per="position"), powers(-1.5, 0), rounds),
@@ -74,14 +77,15 @@ def measure(options: argparse.Namespace) -> Found:
 
 
 def render(found: Found) -> dict[str, str]:
-    head = ["task", "method", "test error", f"gain on {LOCAL.lower()}", "found"]
+    rivals = LOCAL, RELEASED
+    head = ["task", "method", "test error", *(f"gain on {one}" for one in rivals), "found"]
     rows = [[*head, "shared kernel", "times as exact as with ridges"]]
     for task, fits in found.items():
         for name, seeds in fits.items():
             best = tuned(seeds)
             row = [task, name, mean_and_error(errors(best), 4)]
             if "found" in best[0]:
-                row.append(gain_and_worst(best, tuned(fits[LOCAL])))
+                row += [gain_and_worst(best, tuned(fits[rival])) for rival in rivals]
                 row += inspected(best, tuned(fits[RIDGE]))
             rows.append([*row, *[""] * (len(rows[0]) - len(row))])
     return {"planted children": markdown_table(rows)}

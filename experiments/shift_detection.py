@@ -31,6 +31,7 @@ from small_networks import (
     MINUS,
     Data,
     Network,
+    Released,
     Setting,
     convolution,
     dense,
@@ -39,7 +40,7 @@ from small_networks import (
     soft,
     without_sharing,
 )
-from study import Found, Method, Study, errors, mean_and_error, search, tuned
+from study import Found, Method, Study, errors, mean_and_error, powers, search, tuned
 
 from keras_softconv.diagnostics.tables import markdown_table
 
@@ -55,7 +56,8 @@ DECAYED, LOCAL, CONV = (
     "Locally connected + weight decay",
     "Conv1D + weight decay",
 )
-RIVALS = (DECAYED, LOCAL, CONV)
+RELEASED = "Conv1D, released, stopped early"
+RIVALS = (DECAYED, LOCAL, CONV, RELEASED)
 TASK = "shifts of ten bits"
 ROUNDS = 30
 # Those of the paper are of the same network, but trained in another way, see above.
@@ -103,7 +105,7 @@ class Trained:
     """A network trained with each setting of a grid, to the end unless `stop`."""
 
     name: str
-    network: Network
+    network: Network | Released
     settings: Sequence[Setting] = ((0.0, 0.0, 0.0),)
     stop: bool = False
 
@@ -150,6 +152,12 @@ def methods(quick: bool) -> list[Method]:
             soft(**TEMPLATE),
         )
     )
+    rates = powers(-4, -2, 1)
+    released = Released(
+        of_conv,
+        lambda rate: Network((BITS, 2), soft(**TEMPLATE), "tanh", rounds, rate),
+        rates,
+    )
     decays = (0.001, 0.01, 0.03, 0.1)
     every = [
         Trained("Dense", of_dense),
@@ -159,12 +167,13 @@ def methods(quick: bool) -> list[Method]:
         Trained("Locally connected, stopped early", of_local, stop=True),
         Trained(LOCAL, of_local, grid(decays)),
         Trained(CONV, of_conv, grid((0.0, 0.1), readout=(0.1, *READOUT))),
+        Trained(RELEASED, released, grid((0.0, 0.1), rates), stop=True),
         *mixtures("Locally connected", {**TEMPLATE, "halo": 0}, decays),
         *mixtures("Dense", ALL, (0.01, 0.03, 0.1, 0.3)),
         Trained("Off-template alone", of_soft, grid((0.0,), (1.0, 3.0, 10.0, 100.0))),
         Trained(SOFT, of_soft, grid((1.0, 10.0), (3.0, 30.0))),
     ]
-    return [one for one in every if not quick or one.name in (DECAYED, LOCAL, SOFT)]
+    return [one for one in every if not quick or one.name in (*RIVALS, SOFT)]
 
 
 def mixtures(name: str, template: dict, strengths: Sequence[float]) -> list[Method]:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from classification import Decay
 from study import Fit, errors, mean_and_error, tuned
-from training import HeldAtZero
+from training import HeldAtZero, release
 
 from keras_softconv import SoftConv1D
 from keras_softconv.layers import BaseSoftConv
@@ -37,18 +37,24 @@ class Network:
         hidden: makes the hidden layer from the weight decay of its kernel.
         readout: activation of the output.
         rounds: how often `ROUND` steps are made.
+        rate: of Adam at the beginning; it falls to 0.
     """
 
     def __init__(
-        self, shape: tuple[int, int], hidden: Hidden, readout: str, rounds: int
+        self,
+        shape: tuple[int, int],
+        hidden: Hidden,
+        readout: str,
+        rounds: int,
+        rate: float = RATE,
     ) -> None:
         self.shape, self.hidden, self.readout = shape, hidden, readout
         self.rounds = rounds
         self.decay, self.readout_decay = Decay(), Decay()
         self.model = self._build()
-        rate = keras.optimizers.schedules.CosineDecay(RATE, ROUND * rounds)
+        falling = keras.optimizers.schedules.CosineDecay(rate, ROUND * rounds)
         self.model.compile(
-            keras.optimizers.Adam(rate),
+            keras.optimizers.Adam(falling),
             "mse",
             metrics=["mse"],
             steps_per_execution=ROUND,
@@ -81,6 +87,7 @@ class Network:
         seed: int,
         validation: Data | None = None,
         rounds: int | None = None,
+        convolution: Sequence[np.ndarray] | None = None,
     ) -> int:
         """From the seed's weights to the end, or to those of the round that is best.
 
@@ -90,11 +97,14 @@ class Network:
             seed: of the weights.
             validation: inputs and targets; with them the best round's weights are kept.
             rounds: after which to stop, even if the rate is not at 0; None for all.
+            convolution: weights of a network with Keras's layer, to begin with them.
 
         Returns:
             The round whose weights are kept.
         """
         self.begin(seed)
+        if convolution is not None:
+            release(convolution, self.model)
         self.set_strengths(setting, len(data[0]))
         rounds = rounds or self.rounds
         examples = tf.data.Dataset.from_tensors(data).cache().repeat()
@@ -128,6 +138,39 @@ class Network:
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Like the targets, `(examples, 1)`."""
         return np.asarray(self.model.predict_on_batch(inputs))
+
+
+class Released:
+    """A convolution that is trained first and then goes on without penalties.
+
+    Trains and predicts as a `Network` does. A setting is the weight decay of the
+    convolution, the rate of the second training, and the weight decay of the readout.
+
+    Args:
+        before: with Keras's layer.
+        after: makes one with a SoftConv layer, from the rate.
+        rates: of the second training.
+    """
+
+    def __init__(
+        self, before: Network, after: Callable[[float], Network], rates: Sequence[float]
+    ) -> None:
+        self.before = before
+        self.after = {rate: after(rate) for rate in rates}
+
+    def train(
+        self, data: Data, setting: Setting, seed: int, *stopping: Any, **options: Any
+    ) -> int:
+        """Both trainings; only the second is stopped early."""
+        decay, rate, readout = setting
+        self.before.train(data, (decay, 0.0, readout), seed)
+        begin = self.before.model.get_weights()
+        self.last, free = self.after[rate], (0.0, 0.0, readout)
+        return self.last.train(data, free, seed, *stopping, convolution=begin, **options)
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Like the targets, `(examples, 1)`."""
+        return self.last.predict(inputs)
 
 
 # Hidden layers.

@@ -14,9 +14,10 @@ from itertools import product
 
 import numpy as np
 from closed_form import RidgeProblem
-from methods import L2, Solved, learned, powers, ridge_ties
-from study import Found, Study, errors, mean_and_error, search, tuned
+from solved_methods import Solved, ridge_ties
+from study import Found, Study, errors, mean_and_error, powers, search, tuned
 from synthetic import Draw, Task
+from trained_methods import L2, learned
 
 from keras_softconv.diagnostics.tables import markdown_table
 

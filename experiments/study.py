@@ -37,6 +37,10 @@ Fit = dict[str, Any]
 Found = dict[str, dict[str, list[list[Fit]]]]
 
 
+# A convolution that is trained first and then released, without penalties: a control.
+RELEASED = "Conv2D, released"
+
+
 class Method(Protocol):
     """What a study compares."""
 
@@ -160,6 +164,12 @@ def search(
                 found[name][one.name].append(one.fits(data))
                 progress.add(1)
     return found
+
+
+def powers(begin: float, end: float, per_decade: int = 2) -> list[float]:
+    """Powers of ten from `begin` to `end`, by their logarithms."""
+    count = round((end - begin) * per_decade) + 1
+    return [10 ** (begin + index / per_decade) for index in range(count)]
 
 
 def tuned(seeds: list[list[Fit]]) -> list[Fit]:

@@ -29,9 +29,11 @@ from itertools import product
 import numpy as np
 from small_networks import (
     MINUS,
+    RATE,
     Data,
     Hidden,
     Network,
+    Released,
     Setting,
     convolution,
     dense,
@@ -40,7 +42,7 @@ from small_networks import (
     soft,
     without_sharing,
 )
-from study import Found, Method, Study, mean_and_error, search, tuned
+from study import Found, Method, Study, mean_and_error, powers, search, tuned
 
 from keras_softconv.diagnostics.tables import markdown_table
 
@@ -62,7 +64,8 @@ DECAYS = (0.003, 0.01, 0.03, 0.1, 0.3)
 READOUT = (0.01, 0.1, 1.0)
 TASK = "sunspots from 1921 to 1955"
 DECAYED, LOCAL = "Dense + weight decay", "Locally connected + weight decay"
-RIVALS = (DECAYED, LOCAL)
+RELEASED = "Conv1D, released, stopped early"
+RIVALS = (DECAYED, LOCAL, RELEASED)
 LINEAR, SOFT = "Autoregression", "SoftConv1D, ties and off-template"
 PUBLISHED = {
     LINEAR: "0.097 (threshold)",
@@ -123,7 +126,7 @@ class Tried:
     """
 
     name: str
-    model: "Network | Autoregression"
+    model: "Network | Released | Autoregression"
     settings: Sequence[Setting] = ((0.0, 0.0, 0.0),)
     stop: bool = False
 
@@ -168,8 +171,8 @@ def grid(
 
 
 def methods(quick: bool) -> list[Method]:
-    def network(hidden: Hidden) -> Network:
-        return Network((LAGS, 1), hidden, "linear", 4 if quick else 40)
+    def network(hidden: Hidden, rate: float = RATE) -> Network:
+        return Network((LAGS, 1), hidden, "linear", 4 if quick else 40, rate)
 
     of_dense, wide = network(dense(UNITS)), (0.003, 0.03, 0.3)
     decayed = Tried(DECAYED, of_dense, grid(DECAYS))
@@ -178,13 +181,16 @@ def methods(quick: bool) -> list[Method]:
     if quick:
         return [linear, decayed, of_soft]
     of_local = network(without_sharing(**TEMPLATE, halo=0))
+    of_conv, rates = network(convolution(**TEMPLATE)), powers(-4, -2, 1)
+    released = Released(of_conv, lambda rate: network(soft(**TEMPLATE), rate), rates)
     return [
         linear,
         Tried("Dense", of_dense),
         Tried("Dense, stopped early", of_dense, stop=True),
         decayed,
         Tried(LOCAL, of_local, grid(DECAYS)),
-        Tried("Conv1D + weight decay", network(convolution(**TEMPLATE)), grid(DECAYS)),
+        Tried("Conv1D + weight decay", of_conv, grid(DECAYS)),
+        Tried(RELEASED, released, grid(DECAYS[:4:2], rates), stop=True),
         *(
             Tried(
                 f"Dense, mixture of {components}",

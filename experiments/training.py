@@ -19,6 +19,7 @@ from keras_softconv.optimizers import ProximalAdam
 
 ROUND = 50  # steps, after which the validation error is looked at
 RATE = 2e-2
+STRONG = 1e5  # holds what it penalizes at zero
 Pair = tuple[float, float]
 
 
@@ -54,10 +55,25 @@ class Trained:
         return [self.fit(draw, pair) for pair in self.strengths]
 
     def fit(
-        self, draw: Any, pair: Pair, callbacks: Sequence = (), stop: bool = True
+        self,
+        draw: Any,
+        pair: Pair,
+        callbacks: Sequence = (),
+        stop: bool = True,
+        begin: Sequence[np.ndarray] | None = None,
     ) -> dict[str, Any]:
-        """Train with one pair of strengths; if `stop`, keep the best round's weights."""
+        """Train with one pair of strengths.
+
+        Args:
+            draw: the data.
+            pair: tie and off-template strength.
+            callbacks: of `fit`.
+            stop: whether to keep the weights of the round with the least validation error.
+            begin: the model's weights at the beginning; None for the initial ones.
+        """
         model = self._begun_anew(draw)
+        if begin is not None:
+            model.set_weights(begin)
         set_strengths(model, draw, pair)
         early = keras.callbacks.EarlyStopping(
             "val_mse", patience=self.rounds, restore_best_weights=True
@@ -112,6 +128,39 @@ class Learned(Trained):
         return [{**fit, "setting": None}]
 
 
+class Released(Trained):
+    """A convolution that is trained first and then goes on without penalties.
+
+    A warm start and no more: the control of what penalties are worth. The rate of the
+    second training is tuned, and the convolution stands for no such training at all.
+
+    Args:
+        name: what the tables call it.
+        layers: of SoftConv.
+        rates: of the second training.
+        **options: of `Trained`.
+    """
+
+    def __init__(
+        self, name: str, layers: Callable, rates: Sequence[float], **options: Any
+    ) -> None:
+        super().__init__(name, layers, **options)
+        self.released = [
+            Trained(name, layers, rounds=self.rounds, rate=rate) for rate in rates
+        ]
+
+    def fits(self, draw: Any) -> list[dict]:
+        held = self.fit(draw, (STRONG, STRONG))
+        begin = self.model(draw).get_weights()
+        return [
+            {**held, "setting": 0.0},
+            *(
+                {**one.fit(draw, (0.0, 0.0), begin=begin), "setting": one.rate}
+                for one in self.released
+            ),
+        ]
+
+
 def set_strengths(model: keras.Model, draw: Any, pair: Pair) -> None:
     """Of all SoftConv layers, in units of 1 / (examples * outputs)."""
     inputs, targets = draw.train
@@ -120,6 +169,24 @@ def set_strengths(model: keras.Model, draw: Any, pair: Pair) -> None:
         if isinstance(layer, BaseSoftConv):
             layer.tie_strength.assign(pair[0] * unit)
             layer.off_template_strength.assign(pair[1] * unit)
+
+
+def release(weights: Sequence[np.ndarray], model: keras.Model) -> None:
+    """Let a model with a SoftConv layer predict what one with Keras's layer did.
+
+    Args:
+        weights: of the model with Keras's layer.
+        model: with a SoftConv layer in its place.
+
+    As `keras_softconv.soften` does, but in a model that is compiled already.
+    """
+    kernel, bias, *readout = weights
+    layer = model.layers[0]
+    layer.shared_kernel.assign(kernel)
+    layer.shared_bias.assign(bias)
+    for deviations in (layer.deviations, layer.bias_deviations):
+        deviations.assign(keras.ops.zeros_like(deviations))
+    model.layers[-1].set_weights(readout)
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:

@@ -89,7 +89,7 @@ def test_released_a_convolution_predicts_what_it_did(pooled, networks, scripts, 
     convolution.model.set_weights(weights)
     layer = soft.model.layers[0]
     layer.deviations.assign(rng.normal(size=layer.deviations.shape))
-    scripts("classifiers").release(weights, soft.model)
+    scripts("training").release(weights, soft.model)
     np.testing.assert_allclose(
         soft.model.predict_on_batch(images),
         convolution.model.predict_on_batch(images),

@@ -143,20 +143,38 @@ def test_biases_of_their_own_leave_no_output_a_mean_residual(problem):
 
 
 def test_every_fit_begins_anew_and_ends_near_the_closed_form(scripts):
-    synthetic, methods = scripts("synthetic"), scripts("methods")
+    synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("children", 0.1, examples=50), 0)
     one = methods.soft("L2", methods.L2(1.0), [10.0], [100.0], rounds=8)
     first = one.fits(draw)[0]
     one.fits(synthetic.Draw(synthetic.Task("children", 0.1, 50, side=6), 0))
     assert one.fits(draw)[0] == first
-    (solved,) = methods.ridge_ties([10.0], [100.0]).fits(draw)
+    (solved,) = scripts("solved_methods").ridge_ties([10.0], [100.0]).fits(draw)
     assert solved["setting"] == first["setting"]
     assert first["error"] == pytest.approx(solved["error"], rel=0.03)
     assert first["validation"] == pytest.approx(solved["validation"], rel=0.03)
 
 
+def test_released_is_a_convolution_that_goes_on_without_penalties(scripts):
+    synthetic, methods = scripts("synthetic"), scripts("trained_methods")
+    draw = synthetic.Draw(synthetic.Task("dense", 0.3, examples=50), 0)
+    one = methods.released(rounds=4)
+    held, *rest = one.fits(draw)
+    (conv,) = scripts("solved_methods").convolution().fits(draw)
+    for error in ("validation", "error"):
+        assert held[error] == pytest.approx(conv[error], rel=0.02)
+    assert [fit["setting"] for fit in rest] == [trained.rate for trained in one.released]
+    # The least rate hardly leaves the convolution, the largest overfits.
+    assert rest[0]["error"] < held["error"] < rest[-1]["error"]
+    (layer,) = one.released[0].model(draw).layers
+    assert float(layer.tie_strength) == float(layer.off_template_strength) == 0
+    before = keras.ops.convert_to_numpy(one.model(draw).layers[0].kernel)
+    moved = keras.ops.convert_to_numpy(layer.kernel) - before
+    assert 0 < np.abs(moved).max() < 0.1
+
+
 def test_locally_connected_by_adam_has_no_shared_kernel(scripts):
-    synthetic, methods = scripts("synthetic"), scripts("methods")
+    synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("children", 0.1, examples=50), 0)
     local = methods.locally_connected_by_adam(2, [3.0])
     assert local.fits(draw)[0]["setting"] == (3.0, 1.0)
@@ -166,7 +184,7 @@ def test_locally_connected_by_adam_has_no_shared_kernel(scripts):
 
 
 def test_learned_strengths_take_no_validation_data(scripts):
-    synthetic, methods = scripts("synthetic"), scripts("methods")
+    synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("children", 0.1, examples=50), 0)
     (learnt,) = methods.learned("learned", methods.L2(1.0), rounds=2).fits(draw)
     assert learnt["setting"] is None

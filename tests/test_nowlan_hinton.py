@@ -140,6 +140,27 @@ def test_strengths_are_in_units_of_one_over_the_examples(networks):
     np.testing.assert_allclose(sum(map(float, network.model.losses)), expected, rtol=1e-6)
 
 
+def test_released_goes_on_from_the_convolution_without_penalties(networks, data):
+    template = {"filters": 2, "kernel_size": 3}
+    conv = networks.Network((5, 1), networks.convolution(**template), "linear", 2)
+
+    def after(rate):
+        return networks.Network((5, 1), networks.soft(**template), "linear", 2, rate)
+
+    one = networks.Released(conv, after, [1e-9, 1e-2])
+    one.train(data, (0.1, 1e-9, 1.0), 0, data)
+    conv.train(data, (0.1, 0.0, 1.0), 0)
+    np.testing.assert_allclose(one.predict(data[0]), conv.predict(data[0]), atol=1e-5)
+    assert 1 <= one.train(data, (0.1, 1e-2, 1.0), 0, data) <= 2
+    layer = one.last.model.layers[0]
+    assert float(layer.tie_strength) == float(layer.off_template_strength) == 0
+    error, held = (
+        np.mean((network.predict(data[0]) - data[1]) ** 2) for network in (one, conv)
+    )
+    assert error < held
+    assert np.any(layer.deviations)
+
+
 def test_early_stopping_keeps_the_best_round(networks, data, rng):
     network = networks.Network((5, 1), networks.dense(4), "linear", rounds=6)
     # Learnt by heart sooner than understood.
