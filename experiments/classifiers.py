@@ -20,16 +20,9 @@ from classification import (
     soft,
     without_sharing,
 )
+from comparison import Found, best_of, errors, mean_and_error, standard_error, tuned
 from scipy import stats
-from study import (
-    Found,
-    best_of,
-    errors,
-    mean_and_error,
-    powers,
-    standard_error,
-    tuned,
-)
+from study import powers
 from training import release
 
 from keras_softconv.diagnostics.tables import markdown_table

@@ -20,18 +20,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_addons as tfa
+from comparison import RELEASED, Found, at_an_end, mean_and_error, tuned
 from solved_methods import dense, locally_connected
-from study import (
-    RELEASED,
-    Found,
-    Study,
-    at_an_end,
-    mean_and_error,
-    powers,
-    search,
-    tuned,
-)
 from study import Method as Compared
+from study import Study, powers, search
 from synthetic import Draw, Task
 
 from keras_softconv import SoftConv2D

@@ -10,18 +10,9 @@ validation examples; those that are learned take neither.
 import argparse
 
 import numpy as np
+from comparison import Found, at_an_end, errors, mean_and_error, tuned
 from solved_methods import dense
-from study import (
-    Found,
-    Method,
-    Study,
-    at_an_end,
-    errors,
-    mean_and_error,
-    powers,
-    search,
-    tuned,
-)
+from study import Method, Study, powers, search
 from synthetic import Draw, Task
 from trained_methods import (
     convolution_by_adam,

@@ -36,7 +36,8 @@ from classifiers import (
     strengths,
     table,
 )
-from study import Found, Study, search
+from comparison import Found
+from study import Study, search
 
 # From next to none to next to a convolution; in between the error hardly depends on them.
 TIES = OFF_TEMPLATE = (0.1, 3.0, 100.0)

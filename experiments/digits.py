@@ -11,6 +11,7 @@ columns `rule` and `learned` take no validation data.
 
 import argparse
 
+from comparison import RELEASED, Found, comparison_table
 from denoising import BASELINES, BIASED, LOCAL, RULE_OF_THUMB, Draw, Task
 from solved_methods import (
     convolution,
@@ -19,7 +20,7 @@ from solved_methods import (
     locally_connected,
     ridge_ties,
 )
-from study import RELEASED, Found, Method, Study, comparison_table, powers, search
+from study import Method, Study, powers, search
 from trained_methods import L1, L2, learned, plain_dense, released, soft
 
 from keras_softconv.regularizers import FusedTies

@@ -11,9 +11,10 @@ a grid, and solved in closed form. Gains are those of the learned SoftConv1D.
 
 import argparse
 
+from comparison import Found, comparison_table
 from signals import LENGTH, Draw, Task
 from solved_methods import convolution, dense, locally_connected, ridge_ties
-from study import Found, Method, Study, comparison_table, powers, search
+from study import Method, Study, powers, search
 from trained_methods import L2, learned, released
 from training import HeldAtZero
 

@@ -35,7 +35,8 @@ from classifiers import (
     strengths,
     table,
 )
-from study import Found, Study, search, standard_error
+from comparison import Found, standard_error
+from study import Study, search
 
 FROM_DENSE = f"{SOFT}, begun as a dense layer"
 EITHER = f"{SOFT}, either"

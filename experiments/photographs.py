@@ -11,6 +11,15 @@ with early stopping, as lasso ties are; the other ridges are solved in closed fo
 
 import argparse
 
+from comparison import (
+    RELEASED,
+    Found,
+    comparison_table,
+    errors,
+    gains,
+    mean_and_error,
+    tuned,
+)
 from denoising import BASELINES, BIASED, LOCAL, RULE_OF_THUMB, Draw, Task
 from solved_methods import (
     convolution,
@@ -19,19 +28,7 @@ from solved_methods import (
     locally_connected,
     ridge_ties,
 )
-from study import (
-    RELEASED,
-    Found,
-    Method,
-    Study,
-    comparison_table,
-    errors,
-    gains,
-    mean_and_error,
-    powers,
-    search,
-    tuned,
-)
+from study import Method, Study, powers, search
 from trained_methods import (
     L1,
     L2,

@@ -12,19 +12,10 @@ import argparse
 from typing import Any
 
 import numpy as np
+from comparison import Found, errors, gain_and_worst, mean_and_error, tuned
 from signals import PLANTED, Draw, Task
 from solved_methods import convolution, dense, locally_connected
-from study import (
-    Found,
-    Method,
-    Study,
-    errors,
-    gain_and_worst,
-    mean_and_error,
-    powers,
-    search,
-    tuned,
-)
+from study import Method, Study, powers, search
 from trained_methods import L1, L2, released
 from training import Trained, soft_layers
 

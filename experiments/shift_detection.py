@@ -27,6 +27,7 @@ from itertools import product
 
 import keras
 import numpy as np
+from comparison import Found, errors, mean_and_error, tuned
 from small_networks import (
     MINUS,
     Data,
@@ -40,7 +41,7 @@ from small_networks import (
     soft,
     without_sharing,
 )
-from study import Found, Method, Study, errors, mean_and_error, powers, search, tuned
+from study import Method, Study, powers, search
 
 from keras_softconv.diagnostics.tables import markdown_table
 

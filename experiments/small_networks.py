@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from classification import Decay
-from study import Fit, errors, mean_and_error, tuned
+from comparison import Fit, errors, mean_and_error, tuned
 from training import HeldAtZero, release
 
 from keras_softconv import SoftConv1D

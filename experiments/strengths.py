@@ -14,8 +14,9 @@ from itertools import product
 
 import numpy as np
 from closed_form import RidgeProblem
+from comparison import Found, errors, mean_and_error, tuned
 from solved_methods import Solved, ridge_ties
-from study import Found, Study, errors, mean_and_error, powers, search, tuned
+from study import Study, powers, search
 from synthetic import Draw, Task
 from trained_methods import L2, learned
 

@@ -27,6 +27,7 @@ from functools import cache
 from itertools import product
 
 import numpy as np
+from comparison import Found, mean_and_error, tuned
 from small_networks import (
     MINUS,
     RATE,
@@ -42,7 +43,7 @@ from small_networks import (
     soft,
     without_sharing,
 )
-from study import Found, Method, Study, mean_and_error, powers, search, tuned
+from study import Method, Study, powers, search
 
 from keras_softconv.diagnostics.tables import markdown_table
 

@@ -22,7 +22,8 @@ import shift_detection
 import strengths
 import sunspots
 import violation
-from study import RESULTS, ROOT, Found, best_of, errors, gains, mean_and_error, tuned, write
+from comparison import Found, best_of, errors, gains, mean_and_error, tuned
+from study import RESULTS, ROOT, write
 
 from keras_softconv.diagnostics.tables import markdown_table
 

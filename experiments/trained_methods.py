@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from study import RELEASED, powers
+from comparison import RELEASED
+from study import powers
 from training import STRONG, HeldAtZero, Learned, Pair, Released, Trained, soft_layers
 
 from keras_softconv.regularizers import (

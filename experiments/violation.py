@@ -12,19 +12,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from comparison import RELEASED, Found, best_of, comparison_table, errors, standard_error
 from solved_methods import convolution, dense, locally_connected, ridge_ties
-from study import (
-    RELEASED,
-    Found,
-    Method,
-    Study,
-    best_of,
-    comparison_table,
-    errors,
-    powers,
-    search,
-    standard_error,
-)
+from study import Method, Study, powers, search
 from synthetic import Draw, Task
 from trained_methods import L1, L2, learned, plain_dense, released, soft
 

@@ -238,20 +238,20 @@ def test_signals_are_convolved_but_at_the_planted_positions(scripts):
 
 
 def test_validation_data_choose_and_gains_are_taken_seed_by_seed(scripts):
-    study = scripts("study")
+    comparison = scripts("comparison")
     fits = {
         "one": [[{"validation": 1, "error": 4.0}], [{"validation": 3, "error": 1.0}]],
         "other": [[{"validation": 2, "error": 1.0}], [{"validation": 1, "error": 2.0}]],
         "mine": [[{"validation": 2, "error": 1.0}], [{"validation": 1, "error": 1.0}]],
     }
-    assert study.errors(study.best_of(fits, ["one", "other"])).tolist() == [4.0, 2.0]
+    best = comparison.best_of(fits, ["one", "other"])
+    assert comparison.errors(best).tolist() == [4.0, 2.0]
     rivals = {"both": ["one", "other"]}
-    assert study.comparison_table({"task": fits}, ("mine", ["mine"]), rivals).splitlines()[
-        2:
-    ] == [
+    table = comparison.comparison_table({"task": fits}, ("mine", ["mine"]), rivals)
+    assert table.splitlines()[2:] == [
         "| task | 2.50 ± 1.50 | 1.50 ± 0.50 | 1.00 ± 0.00 | 62.5 ± 12.5 % (50.0 %) |",
     ]
-    chosen = study.comparison_table({"task": fits}, ("both", ["one", "mine"]), {})
+    chosen = comparison.comparison_table({"task": fits}, ("both", ["one", "mine"]), {})
     assert chosen.splitlines()[0].endswith("| mine | both |")
 
 
@@ -270,7 +270,7 @@ def test_methods_that_are_best_at_an_end_of_their_grid_are_told(scripts):
     settings = {"end": (3.0, 5.0), "middle": (2.0, 3.0), "scalar": 1.0, "alone": None}
     fits = {name: seeds(1.0, 2.0, setting=one) for name, one in settings.items()}
     grids = dict.fromkeys(settings, (1.0, 2.0, 3.0)) | {"alone": (1.0,)}
-    told = scripts("study").at_an_end({"task": fits}, grids)
+    told = scripts("comparison").at_an_end({"task": fits}, grids)
     assert told == ["task, end", "task, scalar"]
 
 
