@@ -6,7 +6,6 @@ layer. Training is stopped, and strengths are chosen, by the cross-entropy of va
 images, which is far less coarse than the number of those that are mistaken.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,11 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from networks import BaseNetwork, Decay, Layers, layer_without_sharing, soft_layer
 from sklearn.datasets import load_digits
-from training import HeldAtZero
 
 from keras_softconv import SoftConv2D
-from keras_softconv.layers import BaseSoftConv
 
 GRID, CLASSES = (8, 8), 10
 CONVOLUTION = {"filters": 8, "kernel_size": 3, "padding": "same", "activation": "relu"}
@@ -101,58 +99,34 @@ def permute(images: np.ndarray, order: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1)[:, order].reshape(images.shape)
 
 
-class Decay(keras.Regularizer):
-    """Keras's `L2` with a factor that can be changed without compiling anew."""
-
-    def __init__(self) -> None:
-        self.factor = keras.Variable(0.0, trainable=False, name="decay")
-
-    def __call__(self, weight: Any) -> Any:
-        return self.factor * keras.ops.sum(keras.ops.square(weight))
-
-
-Hidden = Callable[[Decay], list[keras.Layer]]
-
-
-class Network:
-    """A compiled model, begun anew for each fit.
+class Network(BaseNetwork):
+    """Tells digits apart.
 
     Args:
-        hidden: makes the hidden layer from the weight decay of its kernel.
+        hidden: makes the hidden layer.
         pooled: as in the task.
         rounds: how often `ROUND` steps are made, with a rate that falls to 0.
     """
 
-    def __init__(self, hidden: Hidden, pooled: bool = False, rounds: int = ROUNDS) -> None:
-        self.hidden, self.pooled, self.rounds = hidden, pooled, rounds
-        self.decay, self.readout_decay = Decay(), Decay()
-        self.model = self._build()
-        rate = keras.optimizers.schedules.CosineDecay(RATE, ROUND * rounds)
+    def __init__(self, hidden: Layers, pooled: bool = False, rounds: int = ROUNDS) -> None:
+        self.pooled, self.rounds = pooled, rounds
         # The loss has the penalties in it, this one has not.
         entropy = keras.metrics.SparseCategoricalCrossentropy("entropy", from_logits=True)
-        self.model.compile(
-            keras.optimizers.Adam(rate),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        super().__init__(
+            (*GRID, 1),
+            hidden,
+            self._readout,
+            ROUND * rounds,
+            RATE,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[entropy],
             steps_per_execution=ROUND,
         )
-        self.model.optimizer.build(self.model.trainable_variables)
-        self._fresh = [variable.numpy() for variable in self.model.optimizer.variables]
 
-    def _build(self) -> keras.Model:
+    def _readout(self, decay: Decay) -> list[keras.Layer]:
         pooling = [keras.layers.MaxPooling2D()] if self.pooled else []
-        readout = keras.layers.Dense(CLASSES, kernel_regularizer=self.readout_decay)
-        layers = [*self.hidden(self.decay), *pooling, keras.layers.Flatten(), readout]
-        return keras.Sequential([keras.Input((*GRID, 1)), *layers])
-
-    def begin(self, seed: int) -> None:
-        """Draw weights, and forget what the optimizer knows."""
-        keras.utils.set_random_seed(seed)
-        self.model.set_weights(self._build().get_weights())
-        for variable, value in zip(
-            self.model.optimizer.variables, self._fresh, strict=True
-        ):
-            variable.assign(value)
+        units = keras.layers.Dense(CLASSES, kernel_regularizer=decay)
+        return [*pooling, keras.layers.Flatten(), units]
 
     def train(self, draw: Draw, setting: Setting) -> dict[str, Any]:
         """Go on from the weights that are there, to those of the best round."""
@@ -178,12 +152,8 @@ class Network:
 
     def set_strengths(self, setting: Setting, examples: int) -> None:
         """In units of 1 / examples."""
-        self.readout_decay.factor.assign(READOUT_DECAY / examples)
-        self.decay.factor.assign(setting[0] / examples)
-        for layer in self.model.layers:
-            if isinstance(layer, BaseSoftConv):
-                layer.tie_strength.assign(setting[0] / examples)
-                layer.off_template_strength.assign(setting[-1] / examples)
+        strengths = setting[0], setting[-1], READOUT_DECAY
+        self.assign_strengths(*(strength / examples for strength in strengths))
 
     def mistaken(self, images: np.ndarray, classes: np.ndarray) -> float:
         """How many of the images, in %."""
@@ -205,24 +175,11 @@ def convolution(decay: Decay) -> list[keras.Layer]:
     return [keras.layers.Conv2D(**CONVOLUTION, kernel_regularizer=decay)]
 
 
-def soft(**arguments: Any) -> Hidden:
+def soft(**arguments: Any) -> Layers:
     """SoftConv2D with ridges, which begins as a convolution if not told otherwise."""
-
-    def layers(decay: Decay) -> list[keras.Layer]:
-        ridges = {
-            name: keras.regularizers.L2(1.0)
-            for name in ("tie_regularizer", "off_template_regularizer")
-        }
-        return [SoftConv2D(**CONVOLUTION, **ridges, **arguments)]
-
-    return layers
+    return soft_layer(SoftConv2D, **CONVOLUTION, **arguments)
 
 
-def without_sharing(halo: int | None) -> Hidden:
+def without_sharing(halo: int | None) -> Layers:
     """A locally connected layer (`halo=0`) or a dense one (None), of SoftConv2D."""
-    return soft(
-        kernel_initializer="zeros",
-        kernel_constraint=HeldAtZero(),
-        deviation_initializer="glorot_uniform",
-        halo=halo,
-    )
+    return layer_without_sharing(SoftConv2D, **CONVOLUTION, halo=halo)

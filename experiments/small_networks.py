@@ -11,12 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from classification import Decay
 from comparison import Fit, errors, mean_and_error, tuned
-from training import HeldAtZero, release
+from networks import BaseNetwork, Decay, Layers, layer_without_sharing, soft_layer
+from training import release
 
 from keras_softconv import SoftConv1D
-from keras_softconv.layers import BaseSoftConv
 from keras_softconv.regularizers import GaussianMixture
 
 ROUND = 50  # steps, after which early stopping looks at the validation error
@@ -26,16 +25,15 @@ MINUS = " − "  # noqa: RUF001
 # Tie strength or weight decay, off-template strength, weight decay of the readout.
 Setting = tuple[float, float, float]
 Data = tuple[np.ndarray, np.ndarray]
-Hidden = Callable[[Decay], list[keras.Layer]]
 
 
-class Network:
-    """A compiled network with one output, begun anew for each fit.
+class Network(BaseNetwork):
+    """With one output.
 
     Args:
         shape: of an input, `(steps, channels)`.
-        hidden: makes the hidden layer from the weight decay of its kernel.
-        readout: activation of the output.
+        hidden: makes the hidden layer.
+        activation: of the output.
         rounds: how often `ROUND` steps are made.
         rate: of Adam at the beginning; it falls to 0.
     """
@@ -43,42 +41,27 @@ class Network:
     def __init__(
         self,
         shape: tuple[int, int],
-        hidden: Hidden,
-        readout: str,
+        hidden: Layers,
+        activation: str,
         rounds: int,
         rate: float = RATE,
     ) -> None:
-        self.shape, self.hidden, self.readout = shape, hidden, readout
+        def readout(decay: Decay) -> list[keras.Layer]:
+            unit = keras.layers.Dense(1, activation, kernel_regularizer=decay)
+            return [keras.layers.Flatten(), unit]
+
         self.rounds = rounds
-        self.decay, self.readout_decay = Decay(), Decay()
-        self.model = self._build()
-        falling = keras.optimizers.schedules.CosineDecay(rate, ROUND * rounds)
-        self.model.compile(
-            keras.optimizers.Adam(falling),
-            "mse",
+        super().__init__(
+            shape,
+            hidden,
+            readout,
+            ROUND * rounds,
+            rate,
+            loss="mse",
             metrics=["mse"],
             steps_per_execution=ROUND,
             jit_compile=True,  # halves the time of so small a step
         )
-        self.model.optimizer.build(self.model.trainable_variables)
-        self._optimizer = [value.numpy() for value in self.model.optimizer.variables]
-        # The seed that was begun with last, and its weights.
-        self._begin: tuple[int | None, list[np.ndarray]] = None, []
-
-    def _build(self) -> keras.Model:
-        readout = keras.layers.Dense(1, self.readout, kernel_regularizer=self.readout_decay)
-        layers = [*self.hidden(self.decay), keras.layers.Flatten(), readout]
-        return keras.Sequential([keras.Input(self.shape), *layers])
-
-    def begin(self, seed: int) -> None:
-        """The weights that this seed draws, and an optimizer that knows nothing."""
-        if self._begin[0] != seed:
-            keras.utils.set_random_seed(seed)
-            self._begin = seed, self._build().get_weights()
-        self.model.set_weights(self._begin[1])
-        variables = self.model.optimizer.variables
-        for variable, value in zip(variables, self._optimizer, strict=True):
-            variable.assign(value)
 
     def train(
         self,
@@ -126,14 +109,8 @@ class Network:
         return stop.best_epoch + 1
 
     def set_strengths(self, setting: Setting, examples: int) -> None:
-        """Of the hidden layer and of the readout."""
-        first, off_template, readout = (strength / examples for strength in setting)
-        self.decay.factor.assign(first)
-        self.readout_decay.factor.assign(readout)
-        for layer in self.model.layers:
-            if isinstance(layer, BaseSoftConv):
-                layer.tie_strength.assign(first)
-                layer.off_template_strength.assign(off_template)
+        """In units of 1 / examples."""
+        self.assign_strengths(*(strength / examples for strength in setting))
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Like the targets, `(examples, 1)`."""
@@ -176,7 +153,7 @@ class Released:
 # Hidden layers.
 
 
-def dense(units: int) -> Hidden:
+def dense(units: int) -> Layers:
     """Keras's `Dense`."""
 
     def layers(decay: Decay) -> list[keras.Layer]:
@@ -186,7 +163,7 @@ def dense(units: int) -> Hidden:
     return layers
 
 
-def convolution(padded: Sequence[keras.Layer] = (), **arguments: Any) -> Hidden:
+def convolution(padded: Sequence[keras.Layer] = (), **arguments: Any) -> Layers:
     """Keras's `Conv1D`, behind layers that pad."""
 
     def layers(decay: Decay) -> list[keras.Layer]:
@@ -196,30 +173,17 @@ def convolution(padded: Sequence[keras.Layer] = (), **arguments: Any) -> Hidden:
     return layers
 
 
-def soft(**arguments: Any) -> Hidden:
+def soft(**arguments: Any) -> Layers:
     """SoftConv1D, with ridges and begun as a convolution if not told otherwise."""
-
-    def layers(decay: Decay) -> list[keras.Layer]:
-        ridges = {
-            name: keras.regularizers.L2(1.0)
-            for name in ("tie_regularizer", "off_template_regularizer")
-        }
-        return [SoftConv1D(**{**ridges, **arguments}, activation="tanh")]
-
-    return layers
+    return soft_layer(SoftConv1D, **arguments, activation="tanh")
 
 
-def without_sharing(**arguments: Any) -> Hidden:
-    """SoftConv1D without a shared kernel: a ridge of the ties is weight decay."""
-    return soft(
-        kernel_initializer="zeros",
-        kernel_constraint=HeldAtZero(),
-        deviation_initializer="glorot_uniform",
-        **arguments,
-    )
+def without_sharing(**arguments: Any) -> Layers:
+    """SoftConv1D without a shared kernel."""
+    return layer_without_sharing(SoftConv1D, **arguments, activation="tanh")
 
 
-def mixture(components: int, spread: float, **arguments: Any) -> Hidden:
+def mixture(components: int, spread: float, **arguments: Any) -> Layers:
     """A mixture of Gaussians as the prior of all weights of the template."""
     prior = GaussianMixture(1.0, components, spread)
     return without_sharing(tie_regularizer=prior, **arguments)

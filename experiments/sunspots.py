@@ -28,11 +28,11 @@ from itertools import product
 
 import numpy as np
 from comparison import Found, mean_and_error, tuned
+from networks import Layers
 from small_networks import (
     MINUS,
     RATE,
     Data,
-    Hidden,
     Network,
     Released,
     Setting,
@@ -172,7 +172,7 @@ def grid(
 
 
 def methods(quick: bool) -> list[Method]:
-    def network(hidden: Hidden, rate: float = RATE) -> Network:
+    def network(hidden: Layers, rate: float = RATE) -> Network:
         return Network((LAGS, 1), hidden, "linear", 4 if quick else 40, rate)
 
     of_dense, wide = network(dense(UNITS)), (0.003, 0.03, 0.3)
