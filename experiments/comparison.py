@@ -15,8 +15,8 @@ from keras_softconv.diagnostics.tables import markdown_table
 Fit = dict[str, Any]
 # By task and method, for each seed all fits.
 Found = dict[str, dict[str, list[list[Fit]]]]
-# A convolution that is trained first and then released, without penalties: a control.
-RELEASED = "Conv2D, released"
+# A convolution that is trained on without penalties: a control.
+RELEASED, RELEASED_1D = "Conv2D, released", "Conv1D, released"
 
 
 def tuned(seeds: list[list[Fit]]) -> list[Fit]:
@@ -88,19 +88,22 @@ def comparison_table(
     return markdown_table(rows)
 
 
-def at_an_end(found: Found, grids: dict[str, Sequence[float]]) -> list[str]:
-    """Where the best first strength is an end of its grid, more often than not.
+def at_an_end(found: Found) -> list[str]:
+    """Where the best of a setting is an end of its grid, more often than not.
 
-    Args:
-        found: all fits.
-        grids: by method, in order; those of one strength have no ends.
+    Of settings with several values: the name of the task, the method's, and which setting.
     """
-    return [
-        f"{task}, {name}"
-        for task, fits in found.items()
-        for name, grid in grids.items()
-        if len(grid) > 1
-        and np.mean([
-            np.ravel(fit["setting"])[0] in (grid[0], grid[-1]) for fit in tuned(fits[name])
-        ]) > 0.5
-    ]  # fmt: skip
+    told = []
+    for task, of_task in found.items():
+        for name, seeds in of_task.items():
+            if seeds[0][0]["setting"] is None:
+                continue
+            best, tried = (
+                np.array([np.ravel(fit["setting"]) for fit in fits])
+                for fits in (tuned(seeds), seeds[0])
+            )
+            ends = (best == tried.min(axis=0)) | (best == tried.max(axis=0))
+            is_varied = tried.min(axis=0) < tried.max(axis=0)
+            for place in np.flatnonzero(is_varied & (ends.mean(axis=0) > 0.5)):
+                told.append(f"{task}, {name}, setting {place + 1}")
+    return told

@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_addons as tfa
-from comparison import RELEASED, Found, at_an_end, mean_and_error, tuned
+from comparison import RELEASED, Found, mean_and_error, tuned
 from solved_methods import dense, locally_connected
-from study import Method as Compared
-from study import Study, powers, search
+from study import Method, Study, powers, search
 from synthetic import Draw, Task
 
 from keras_softconv import SoftConv2D
@@ -43,7 +42,7 @@ RATES = {"AdamW": 5e-3, "SGDW": 0.3}
 
 
 @dataclass(frozen=True)
-class Method:
+class Decayed:
     """One way to keep the weights small.
 
     Args:
@@ -78,7 +77,7 @@ class Method:
 class Released:
     """A convolution that is trained first, then all its weights without penalties.
 
-    Both by Adam, the second with early stopping: a control.
+    Both by Adam, the second keeps the round that is best on validation data: a control.
 
     Args:
         name: what the table calls it.
@@ -94,7 +93,9 @@ class Released:
         """A fit with each rate, and the convolution itself."""
         model = fresh_model(draw)
         set_strengths(model, draw, STRONG, STRONG)
-        train(model, draw, keras.optimizers.legacy.Adam(RATES["AdamW"]), self.rounds)
+        train(model, draw, self._adam(RATES["AdamW"]), self.rounds)
+        (layer,) = model.layers
+        layer.deviations.assign(tf.zeros_like(layer.deviations))
         fits, begin = [result(model, draw, 0.0)], model.get_weights()
         for rate in self.rates:
             model = fresh_model(draw)
@@ -103,9 +104,14 @@ class Released:
             stop = keras.callbacks.EarlyStopping(
                 "val_mse", patience=self.rounds, restore_best_weights=True
             )
-            train(model, draw, keras.optimizers.legacy.Adam(rate), self.rounds, stop)
+            train(model, draw, self._adam(rate), self.rounds, stop)
+            model.set_weights(stop.best_weights)  # Keras 2 does so only if it stops
             fits.append(result(model, draw, rate))
         return fits
+
+    def _adam(self, rate: float) -> Optimizer:
+        falling = keras.optimizers.schedules.CosineDecay(rate, self.rounds * ROUND)
+        return keras.optimizers.legacy.Adam(falling)
 
 
 def fresh_model(draw: Draw) -> keras.Model:
@@ -198,7 +204,7 @@ def undecayed(name: str) -> Callable:
     return lambda _, steps: make(0.0, steps)
 
 
-def controls(rounds: int) -> list[Compared]:
+def controls(rounds: int) -> list[Method]:
     """The first two are solved in closed form."""
     return [
         dense(powers(0, 4, 4)),
@@ -207,19 +213,19 @@ def controls(rounds: int) -> list[Compared]:
     ]
 
 
-def methods(rounds: int) -> list[Method]:
+def methods(rounds: int) -> list[Decayed]:
     adam, sgd = undecayed("AdamW"), undecayed("SGDW")
     # At 1 nothing is left of a weight after one step.
     decays = {"AdamW": powers(-2.5, 0), "SGDW": powers(-2.5, 0)}
     ridges = powers(0.5, 4)
     return [
-        Method("Conv2D", adam, [STRONG], rounds, off_template=1.0),
-        Method("no penalty", adam, [0.0], rounds),
-        Method("ridges in the loss, Adam", adam, ridges, rounds, off_template=4.0),
-        Method("one ridge in the loss, Adam", adam, ridges, rounds, off_template=1.0),
-        Method("one ridge in the loss, SGD", sgd, ridges, rounds, off_template=1.0),
+        Decayed("Conv2D", adam, [STRONG], rounds, off_template=1.0),
+        Decayed("no penalty", adam, [0.0], rounds),
+        Decayed("ridges in the loss, Adam", adam, ridges, rounds, off_template=4.0),
+        Decayed("one ridge in the loss, Adam", adam, ridges, rounds, off_template=1.0),
+        Decayed("one ridge in the loss, SGD", sgd, ridges, rounds, off_template=1.0),
         *(
-            Method(
+            Decayed(
                 f"{name}, {'deviations alone' if alone else 'all weights'}",
                 decayed(getattr(tfa.optimizers, name), name, alone),
                 strengths,
@@ -237,10 +243,7 @@ def measure(options: argparse.Namespace) -> Found:
     if options.quick:
         made = [replace(one, strengths=one.strengths[::4]) for one in made]
     tasks = dict(list(TASKS.items())[: 1 if options.quick else None])
-    found = search(tasks, Draw, [*controls(rounds), *made], options.seeds)
-    grids = {one.name: one.strengths for one in made}
-    print(f"\nBest at an end of the grid: {at_an_end(found, grids)}")
-    return found
+    return search(tasks, Draw, [*controls(rounds), *made], options.seeds)
 
 
 def render(found: Found) -> dict[str, str]:

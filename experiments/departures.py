@@ -4,13 +4,15 @@
 
 Excess risk in % of the signal variance, 50 examples, mean and standard error. Each method
 takes its strength from a grid of its own, and its stopping time, by the error on 50
-validation examples; those that are learned take neither.
+validation examples; those that are learned take neither. `Dense + weight decay` is solved
+in closed form; all others have the template alone. `released` is the convolution, trained
+on without penalties, its rate chosen as the strengths are.
 """
 
 import argparse
 
 import numpy as np
-from comparison import Found, at_an_end, errors, mean_and_error, tuned
+from comparison import Found, errors, mean_and_error, tuned
 from solved_methods import dense
 from study import Method, Study, powers, search
 from synthetic import Draw, Task
@@ -46,13 +48,8 @@ def methods(rounds: int) -> list[Method]:
 
 def measure(options: argparse.Namespace) -> Found:
     tasks = dict(list(TASKS.items())[: 1 if options.quick else None])
-    rounds = 2 if options.quick else 14
-    found = search(tasks, Draw, methods(rounds), options.seeds)
-    grids = {
-        one.name: sorted({tie for tie, _ in one.strengths}) for one in penalties(rounds)
-    }
-    print(f"\nBest at an end of the grid: {at_an_end(found, grids)}")
-    return found
+    made = methods(2 if options.quick else 14)
+    return search(tasks, Draw, made, options.seeds)
 
 
 def render(found: Found) -> dict[str, str]:

@@ -120,8 +120,9 @@ class Network(BaseNetwork):
 class Released:
     """A convolution that is trained first and then goes on without penalties.
 
-    Trains and predicts as a `Network` does. A setting is the weight decay of the
-    convolution, the rate of the second training, and the weight decay of the readout.
+    A warm start and no more. Only the readout keeps its weight decay. Trains and predicts
+    as a `Network` does. A setting is the weight decay of the convolution, the rate of the
+    second training, and the weight decay of the readout.
 
     Args:
         before: with Keras's layer.
@@ -134,16 +135,22 @@ class Released:
     ) -> None:
         self.before = before
         self.after = {rate: after(rate) for rate in rates}
+        self.last = before  # to be trained
 
     def train(
-        self, data: Data, setting: Setting, seed: int, *stopping: Any, **options: Any
+        self,
+        data: Data,
+        setting: Setting,
+        seed: int,
+        validation: Data | None = None,
+        rounds: int | None = None,
     ) -> int:
-        """Both trainings; only the second is stopped early."""
+        """Both trainings; only the second is stopped early or after so many rounds."""
         decay, rate, readout = setting
         self.before.train(data, (decay, 0.0, readout), seed)
-        begin = self.before.model.get_weights()
+        weights = self.before.model.get_weights()
         self.last, free = self.after[rate], (0.0, 0.0, readout)
-        return self.last.train(data, free, seed, *stopping, convolution=begin, **options)
+        return self.last.train(data, free, seed, validation, rounds, weights)
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Like the targets, `(examples, 1)`."""

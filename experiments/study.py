@@ -1,4 +1,4 @@
-"""What the studies share: the command line, the search, results on disk and in the docs."""
+"""What the studies share: the command line, grids, search, results on disk and in docs."""
 
 import argparse
 import datetime
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from comparison import Fit, Found, tuned
+from comparison import Fit, Found, at_an_end, tuned
 
 from keras_softconv.compat import keras
 
@@ -67,6 +67,7 @@ class Study:
             "circumstances": circumstances(),
             "seeds": options.seeds,
             "tables": tables,
+            "best at an end of the grid": at_an_end(found),
             "tuned": {
                 task: {name: tuned(fits) for name, fits in of_task.items()}
                 for task, of_task in found.items()

@@ -6,9 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from comparison import RELEASED
 from study import powers
-from training import STRONG, HeldAtZero, Learned, Pair, Released, Trained, soft_layers
+from training import RATE, HeldAtZero, Learned, Pair, Released, Trained, soft_layers
 
 from keras_softconv.regularizers import (
     FamilyStrengths,
@@ -21,6 +20,7 @@ from keras_softconv.regularizers import (
 )
 
 L1, L2 = keras.regularizers.L1, keras.regularizers.L2
+STRONG = 1e5  # nothing stays off the template
 
 
 def plain_dense(rounds: int) -> Trained:
@@ -65,19 +65,37 @@ def dense_by_adam(rounds: int, decays: Sequence[float], name: str) -> Trained:
     return Trained(name, layers, pairs, rounds)
 
 
-def convolution_by_adam(rounds: int) -> Trained:
+def convolution_by_adam(
+    rounds: int,
+    keras_layer: type = keras.layers.Conv2D,
+    rate: float = RATE,
+) -> Trained:
     """Keras's own, stopped early; its few weights are not in need of decay."""
 
     def layers(draw: Any) -> list[keras.Layer]:
-        return [keras.layers.Conv2D(**draw.convolution, kernel_initializer="zeros")]
+        return [keras_layer(**draw.convolution, kernel_initializer="zeros")]
 
-    return Trained("Conv2D", layers, rounds=rounds)
+    return Trained(keras_layer.__name__, layers, rounds=rounds, rate=rate)
 
 
-def released(rounds: int, name: str = RELEASED, **arguments: Any) -> Released:
-    """A convolution first, then all dense weights without penalties, stopped early."""
-    layers = soft_layers(L2(1.0), **arguments)
-    return Released(name, layers, rates=powers(-4, -1.5), rounds=rounds)
+def released(
+    rounds: int,
+    before: Trained | None = None,
+    rates: Sequence[float] = tuple(powers(-4, -1.5)),
+    **arguments: Any,
+) -> Released:
+    """A convolution first, then all its weights without penalties, stopped early.
+
+    Args:
+        rounds: of the second training.
+        before: the convolution; None for `convolution_by_adam`.
+        rates: of the second training, to be tuned.
+        **arguments: of `soft_layers`; with `halo=0` only the template is released.
+    """
+    before = before or convolution_by_adam(rounds)
+    name, layers = f"{before.name}, released", soft_layers(L2(1.0), **arguments)
+    after = [Trained(name, layers, rounds=rounds, rate=rate) for rate in rates]
+    return Released(name, before, after)
 
 
 def penalties(rounds: int) -> list[Trained]:

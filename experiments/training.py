@@ -19,7 +19,6 @@ from keras_softconv.optimizers import ProximalAdam
 
 ROUND = 50  # steps, after which the validation error is looked at
 RATE = 2e-2
-STRONG = 1e5  # holds what it penalizes at zero
 Pair = tuple[float, float]
 
 
@@ -60,7 +59,7 @@ class Trained:
         pair: Pair,
         callbacks: Sequence = (),
         stop: bool = True,
-        begin: Sequence[np.ndarray] | None = None,
+        convolution: Sequence[np.ndarray] | None = None,
     ) -> dict[str, Any]:
         """Train with one pair of strengths.
 
@@ -69,11 +68,11 @@ class Trained:
             pair: tie and off-template strength.
             callbacks: of `fit`.
             stop: whether to keep the weights of the round with the least validation error.
-            begin: the model's weights at the beginning; None for the initial ones.
+            convolution: weights of a model with Keras's layer, to begin with them.
         """
         model = self._begun_anew(draw)
-        if begin is not None:
-            model.set_weights(begin)
+        if convolution is not None:
+            release(convolution, model)
         set_strengths(model, draw, pair)
         early = keras.callbacks.EarlyStopping(
             "val_mse", patience=self.rounds, restore_best_weights=True
@@ -128,7 +127,7 @@ class Learned(Trained):
         return [{**fit, "setting": None}]
 
 
-class Released(Trained):
+class Released:
     """A convolution that is trained first and then goes on without penalties.
 
     A warm start and no more: the control of what penalties are worth. The rate of the
@@ -136,28 +135,22 @@ class Released(Trained):
 
     Args:
         name: what the tables call it.
-        layers: of SoftConv.
-        rates: of the second training.
-        **options: of `Trained`.
+        before: of Keras's layer.
+        after: of a SoftConv layer, for each rate.
     """
 
-    def __init__(
-        self, name: str, layers: Callable, rates: Sequence[float], **options: Any
-    ) -> None:
-        super().__init__(name, layers, **options)
-        self.released = [
-            Trained(name, layers, rounds=self.rounds, rate=rate) for rate in rates
-        ]
+    def __init__(self, name: str, before: Trained, after: Sequence[Trained]) -> None:
+        self.name, self.before, self.after = name, before, after
 
     def fits(self, draw: Any) -> list[dict]:
-        held = self.fit(draw, (STRONG, STRONG))
-        begin = self.model(draw).get_weights()
+        """The convolution, and what becomes of it at each rate."""
+        (held,) = self.before.fits(draw)
+        weights = self.before.model(draw).get_weights()
+        released = [one.fit(draw, (0.0, 0.0), convolution=weights) for one in self.after]
+        rates = [0.0, *(one.rate for one in self.after)]
         return [
-            {**held, "setting": 0.0},
-            *(
-                {**one.fit(draw, (0.0, 0.0), begin=begin), "setting": one.rate}
-                for one in self.released
-            ),
+            {**fit, "setting": rate}
+            for fit, rate in zip([held, *released], rates, strict=True)
         ]
 
 
@@ -180,13 +173,16 @@ def release(weights: Sequence[np.ndarray], model: keras.Model) -> None:
 
     As `keras_softconv.soften` does, but in a model that is compiled already.
     """
-    kernel, bias, *readout = weights
     layer = model.layers[0]
+    kernel, *rest = weights
     layer.shared_kernel.assign(kernel)
-    layer.shared_bias.assign(bias)
-    for deviations in (layer.deviations, layer.bias_deviations):
-        deviations.assign(keras.ops.zeros_like(deviations))
-    model.layers[-1].set_weights(readout)
+    layer.deviations.assign(keras.ops.zeros_like(layer.deviations))
+    if layer.use_bias:
+        bias, *rest = rest
+        layer.shared_bias.assign(bias)
+        layer.bias_deviations.assign(keras.ops.zeros_like(layer.bias_deviations))
+    if rest:
+        model.layers[-1].set_weights(rest)
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:

@@ -207,6 +207,25 @@ def test_decoupled_decay_shrinks_the_shared_kernel_too_if_not_excluded(excluded)
         assert_allclose(weight, factor * before[weight.name], rtol=1e-5)
 
 
+def test_the_released_convolution_of_the_decay_benchmark_is_stopped(scripts, monkeypatch):
+    decay, synthetic = scripts("decoupled_decay"), scripts("synthetic")
+    draw = synthetic.Draw(synthetic.Task("dense", 0.3, examples=50), seed=0)
+    train, watched = decay.train, []
+
+    def spy(model, *arguments):
+        train(model, *arguments)
+        watched.append(model.history.history.get("val_mse"))
+
+    monkeypatch.setattr(decay, "train", spy)
+    held, still, hasty = decay.Released("", [1e-9, 0.05], rounds=4).fits(draw)
+    assert watched[0] is None
+    for fit, errors in zip((still, hasty), watched[1:], strict=True):
+        assert_allclose(fit["validation"], min(errors), rtol=1e-5)
+    assert np.argmin(watched[2]) < 3  # it would have learnt by heart
+    for number in ("validation", "error", "kept"):
+        assert_allclose(still[number], held[number], rtol=1e-4)
+
+
 def test_the_decay_benchmark_can_tell_what_is_shrunk(scripts):
     decay, synthetic = scripts("decoupled_decay"), scripts("synthetic")
     draw = synthetic.Draw(synthetic.Task("children", 0.0, examples=200), seed=0)
@@ -215,7 +234,7 @@ def test_the_decay_benchmark_can_tell_what_is_shrunk(scripts):
         for alone in (False, True)
     )
     fits = {
-        name: decay.Method(name, optimizer, [0.3], rounds=12).fits(draw)[0]
+        name: decay.Decayed(name, optimizer, [0.3], rounds=12).fits(draw)[0]
         for name, optimizer in (("all", adam), ("deviations", alone))
     }
     assert fits["all"]["kept"] < 0.5
