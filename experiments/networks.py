@@ -35,7 +35,7 @@ class BaseNetwork:
         hidden: makes the hidden layer.
         readout: makes what stands behind it.
         steps: after which the rate is 0.
-        rate: of Adam at the beginning.
+        rate: of Adam at the beginning; it may be assigned another value.
         **compiled: arguments of `compile`.
     """
 
@@ -51,7 +51,8 @@ class BaseNetwork:
         self.shape, self.hidden, self.readout = shape, hidden, readout
         self.decay, self.readout_decay = Decay(), Decay()
         self.model = self._build()
-        falling = keras.optimizers.schedules.CosineDecay(rate, steps)
+        self.rate = keras.Variable(rate, trainable=False, name="rate")
+        falling = keras.optimizers.schedules.CosineDecay(self.rate, steps)
         self.model.compile(keras.optimizers.Adam(falling), **compiled)
         self.model.optimizer.build(self.model.trainable_variables)
         self._optimizer = [value.numpy() for value in self.model.optimizer.variables]

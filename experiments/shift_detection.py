@@ -154,12 +154,8 @@ def methods(quick: bool) -> list[Method]:
             soft(**TEMPLATE),
         )
     )
-    rates = powers(-4, -2, 1)
-    released = Released(
-        of_conv,
-        lambda rate: Network((BITS, 2), soft(**TEMPLATE), "tanh", rounds, rate),
-        rates,
-    )
+    of_released = Network((BITS, 2), soft(**TEMPLATE), "tanh", rounds)
+    released, rates = Released(of_conv, of_released), powers(-4, -2, 1)
     decays = (0.001, 0.01, 0.03, 0.1)
     every = [
         Trained("Dense", of_dense),

@@ -5,7 +5,7 @@ the rate falls to 0, so that the training ends at an optimum if it is not stoppe
 Strengths are in units of 1 / examples, as the loss is a mean squared error of one output.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -35,7 +35,6 @@ class Network(BaseNetwork):
         hidden: makes the hidden layer.
         activation: of the output.
         rounds: how often `ROUND` steps are made.
-        rate: of Adam at the beginning; it falls to 0.
     """
 
     def __init__(
@@ -44,7 +43,6 @@ class Network(BaseNetwork):
         hidden: Layers,
         activation: str,
         rounds: int,
-        rate: float = RATE,
     ) -> None:
         def readout(decay: Decay) -> list[keras.Layer]:
             unit = keras.layers.Dense(1, activation, kernel_regularizer=decay)
@@ -56,7 +54,7 @@ class Network(BaseNetwork):
             hidden,
             readout,
             ROUND * rounds,
-            rate,
+            RATE,
             loss="mse",
             metrics=["mse"],
             steps_per_execution=ROUND,
@@ -126,16 +124,11 @@ class Released:
 
     Args:
         before: with Keras's layer.
-        after: makes one with a SoftConv layer, from the rate.
-        rates: of the second training.
+        after: with a SoftConv layer, for nothing else.
     """
 
-    def __init__(
-        self, before: Network, after: Callable[[float], Network], rates: Sequence[float]
-    ) -> None:
-        self.before = before
-        self.after = {rate: after(rate) for rate in rates}
-        self.last = before  # to be trained
+    def __init__(self, before: Network, after: Network) -> None:
+        self.before, self.after = before, after
 
     def train(
         self,
@@ -149,12 +142,13 @@ class Released:
         decay, rate, readout = setting
         self.before.train(data, (decay, 0.0, readout), seed)
         weights = self.before.model.get_weights()
-        self.last, free = self.after[rate], (0.0, 0.0, readout)
-        return self.last.train(data, free, seed, validation, rounds, weights)
+        self.after.rate.assign(rate)
+        free = 0.0, 0.0, readout
+        return self.after.train(data, free, seed, validation, rounds, weights)
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Like the targets, `(examples, 1)`."""
-        return self.last.predict(inputs)
+        return self.after.predict(inputs)
 
 
 # Hidden layers.

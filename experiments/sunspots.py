@@ -32,7 +32,6 @@ from comparison import RELEASED_1D, Found, mean_and_error, tuned
 from networks import Layers
 from small_networks import (
     MINUS,
-    RATE,
     Data,
     Network,
     Released,
@@ -172,8 +171,8 @@ def grid(
 
 
 def methods(quick: bool) -> list[Method]:
-    def network(hidden: Layers, rate: float = RATE) -> Network:
-        return Network((LAGS, 1), hidden, "linear", 4 if quick else 40, rate)
+    def network(hidden: Layers) -> Network:
+        return Network((LAGS, 1), hidden, "linear", 4 if quick else 40)
 
     of_dense, wide = network(dense(UNITS)), (0.003, 0.03, 0.3)
     decayed = Tried(DECAYED, of_dense, grid(DECAYS))
@@ -183,7 +182,7 @@ def methods(quick: bool) -> list[Method]:
         return [linear, decayed, of_soft]
     of_local = network(without_sharing(**TEMPLATE, halo=0))
     of_conv, rates = network(convolution(**TEMPLATE)), powers(-4, -2, 1)
-    released = Released(of_conv, lambda rate: network(soft(**TEMPLATE), rate), rates)
+    released = Released(of_conv, network(soft(**TEMPLATE)))
     return [
         linear,
         Tried("Dense", of_dense),

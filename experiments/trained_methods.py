@@ -94,8 +94,7 @@ def released(
     """
     before = before or convolution_by_adam(rounds)
     name, layers = f"{before.name}, released", soft_layers(L2(1.0), **arguments)
-    after = [Trained(name, layers, rounds=rounds, rate=rate) for rate in rates]
-    return Released(name, before, after)
+    return Released(name, before, Trained(name, layers, rounds=rounds), rates)
 
 
 def penalties(rounds: int) -> list[Trained]:

@@ -46,6 +46,8 @@ class Trained:
     ) -> None:
         self.name, self.strengths, self.rounds = name, strengths, rounds
         self.layers, self.rate = layers, rate
+        # That of the fit to come, which needs no new model.
+        self._rate = keras.Variable(rate, trainable=False, name="rate")
         # For data of each shape a model, and what it begins with.
         self._models: dict[tuple, tuple[keras.Model, list[np.ndarray]]] = {}
 
@@ -60,6 +62,7 @@ class Trained:
         callbacks: Sequence = (),
         stop: bool = True,
         convolution: Sequence[np.ndarray] | None = None,
+        rate: float | None = None,
     ) -> dict[str, Any]:
         """Train with one pair of strengths.
 
@@ -69,11 +72,13 @@ class Trained:
             callbacks: of `fit`.
             stop: whether to keep the weights of the round with the least validation error.
             convolution: weights of a model with Keras's layer, to begin with them.
+            rate: at the beginning; None for that of all fits.
         """
         model = self._begun_anew(draw)
         if convolution is not None:
             release(convolution, model)
         set_strengths(model, draw, pair)
+        self._rate.assign(self.rate if rate is None else rate)
         early = keras.callbacks.EarlyStopping(
             "val_mse", patience=self.rounds, restore_best_weights=True
         )
@@ -108,7 +113,7 @@ class Trained:
         if key not in self._models:
             keras.utils.set_random_seed(0)
             model = keras.Sequential([keras.Input(shapes[0]), *self.layers(draw)])
-            rate = keras.optimizers.schedules.CosineDecay(self.rate, ROUND * self.rounds)
+            rate = keras.optimizers.schedules.CosineDecay(self._rate, ROUND * self.rounds)
             model.compile(
                 ProximalAdam(rate), "mse", metrics=["mse"], steps_per_execution=ROUND
             )
@@ -136,21 +141,29 @@ class Released:
     Args:
         name: what the tables call it.
         before: of Keras's layer.
-        after: of a SoftConv layer, for each rate.
+        after: of a SoftConv layer.
+        rates: of the second training, to be tuned.
     """
 
-    def __init__(self, name: str, before: Trained, after: Sequence[Trained]) -> None:
-        self.name, self.before, self.after = name, before, after
+    def __init__(
+        self, name: str, before: Trained, after: Trained, rates: Sequence[float]
+    ) -> None:
+        self.name, self.rates = name, rates
+        self.before, self.after = before, after
 
     def fits(self, draw: Any) -> list[dict]:
         """The convolution, and what becomes of it at each rate."""
         (held,) = self.before.fits(draw)
         weights = self.before.model(draw).get_weights()
-        released = [one.fit(draw, (0.0, 0.0), convolution=weights) for one in self.after]
-        rates = [0.0, *(one.rate for one in self.after)]
         return [
-            {**fit, "setting": rate}
-            for fit, rate in zip([held, *released], rates, strict=True)
+            {**held, "setting": 0.0},
+            *(
+                {
+                    **self.after.fit(draw, (0.0, 0.0), convolution=weights, rate=rate),
+                    "setting": rate,
+                }
+                for rate in self.rates
+            ),
         ]
 
 

@@ -170,7 +170,7 @@ def test_released_goes_on_from_the_convolution_without_penalties(source, scripts
     for error in ("validation", "error"):
         assert held[error] == conv[error] == pytest.approx(still[error], rel=1e-4)
     assert moved["validation"] < 0.9 * held["validation"]
-    (layer,) = one.after[1].model(draw).layers
+    (layer,) = one.after.model(draw).layers
     assert float(layer.tie_strength) == float(layer.off_template_strength) == 0
     assert keras.ops.any(layer.deviations)
 

@@ -142,17 +142,16 @@ def test_strengths_are_in_units_of_one_over_the_examples(networks):
 
 def test_released_goes_on_from_the_convolution_without_penalties(networks, data):
     template = {"filters": 2, "kernel_size": 3}
-    conv = networks.Network((5, 1), networks.convolution(**template), "linear", 2)
-
-    def after(rate):
-        return networks.Network((5, 1), networks.soft(**template), "linear", 2, rate)
-
-    one = networks.Released(conv, after, [1e-9, 1e-2])
+    conv, after = (
+        networks.Network((5, 1), hidden(**template), "linear", rounds=2)
+        for hidden in (networks.convolution, networks.soft)
+    )
+    one = networks.Released(conv, after)
     one.train(data, (0.1, 1e-9, 1.0), 0, data)
     conv.train(data, (0.1, 0.0, 1.0), 0)
     np.testing.assert_allclose(one.predict(data[0]), conv.predict(data[0]), atol=1e-5)
     assert 1 <= one.train(data, (0.1, 1e-2, 1.0), 0, data) <= 2
-    layer = one.last.model.layers[0]
+    layer = after.model.layers[0]
     assert float(layer.tie_strength) == float(layer.off_template_strength) == 0
     error, held = (
         np.mean((network.predict(data[0]) - data[1]) ** 2) for network in (one, conv)
