@@ -43,8 +43,8 @@ def methods(quick: bool) -> list[Method]:
         ridge_ties([5.0], [20.0], name=RULE_OF_THUMB),
         learned("learned", L2(1.0), rounds),
         ridge_ties(powers(-0.5, 2.5), powers(1, 3, fine)),
-        soft("ridge ties, Adam", L2(1.0), powers(0, 1.5), off_template, rounds),
-        soft("lasso ties", L1(1.0), powers(-0.5, 1), off_template, rounds),
+        soft("ridge ties, Adam", L2(1.0), powers(0.5, 1), off_template, rounds),
+        soft("lasso ties", L1(1.0), powers(-0.5, 0.5), off_template, rounds),
         soft("fused ties", FusedTies(L1(1.0)), powers(-0.5, 1), off_template, rounds),
     ]
 

@@ -8,20 +8,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from training import HeldAtZero
+from training import Decay, HeldAtZero
 
 from keras_softconv.layers import BaseSoftConv
-
-
-class Decay(keras.Regularizer):
-    """Keras's `L2` with a factor that can be changed without compiling anew."""
-
-    def __init__(self) -> None:
-        self.factor = keras.Variable(0.0, trainable=False, name="decay")
-
-    def __call__(self, weight: Any) -> Any:
-        return self.factor * keras.ops.sum(keras.ops.square(weight))
-
 
 # From the weight decay of a kernel to layers.
 Layers = Callable[[Decay], list[keras.Layer]]

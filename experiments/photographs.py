@@ -54,9 +54,6 @@ LOCALS = (LOCAL, "Locally connected, stopped")
 def methods(quick: bool) -> list[Method]:
     rounds = 4 if quick else 16
     fine = 1 if quick else 4
-    ties, off_template = powers(-1.5, 2.5, 1), powers(0.5, 2)
-    if quick:
-        ties, off_template = ties[::2], off_template[1::2]
     return [
         plain_dense(rounds),
         convolution(name="plain Conv2D"),
@@ -70,7 +67,7 @@ def methods(quick: bool) -> list[Method]:
         locally_connected_by_adam(rounds, powers(-1.5, 0.5), LOCALS[1]),
         learned("learned", L2(1.0), rounds),
         ridge_ties(powers(-0.5, 4), powers(-0.5, 2.5)),
-        soft("lasso ties", L1(1.0), ties, off_template, rounds),
+        soft("lasso ties", L1(1.0), powers(-0.5, 1.5, 1), powers(0.5, 1.5), rounds),
     ]
 
 

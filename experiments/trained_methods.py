@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 from study import powers
-from training import RATE, HeldAtZero, Learned, Pair, Released, Trained, soft_layers
+from training import RATE, Decay, HeldAtZero, Learned, Pair, Released, Trained, soft_layers
 
 from keras_softconv.regularizers import (
     FamilyStrengths,
@@ -25,15 +25,29 @@ STRONG = 1e5  # nothing stays off the template
 
 def plain_dense(rounds: int) -> Trained:
     """Dense without any penalty, stopped early, from Keras's own initial weights."""
+    return Trained("Dense", dense_layers, rounds=rounds)
+
+
+def dense_by_adam(rounds: int, decays: Sequence[float], name: str) -> Trained:
+    """Dense with weight decay, stopped early, and begun at zero."""
+    pairs: list[Pair] = [(decay, 0.0) for decay in decays]
 
     def layers(draw: Any) -> list[keras.Layer]:
-        shape = draw.train[1].shape[1:]
-        units = keras.layers.Dense(
-            int(np.prod(shape)), use_bias=draw.convolution.get("use_bias", True)
-        )
-        return [keras.layers.Flatten(), units, keras.layers.Reshape(shape)]
+        decay = Decay()  # a variable of each model
+        return dense_layers(draw, kernel_initializer="zeros", kernel_regularizer=decay)
 
-    return Trained("Dense", layers, rounds=rounds)
+    return Trained(name, layers, pairs, rounds)
+
+
+def dense_layers(draw: Any, **arguments: Any) -> list[keras.Layer]:
+    """Keras's `Dense`, with outputs of the shape of the targets."""
+    shape = draw.train[1].shape[1:]
+    units = keras.layers.Dense(
+        int(np.prod(shape)),
+        use_bias=draw.convolution.get("use_bias", True),
+        **arguments,
+    )
+    return [keras.layers.Flatten(), units, keras.layers.Reshape(shape)]
 
 
 def soft(
@@ -58,13 +72,6 @@ def locally_connected_by_adam(
     return Trained(name, soft_layers(L2(1.0), **without_sharing), pairs, rounds)
 
 
-def dense_by_adam(rounds: int, decays: Sequence[float], name: str) -> Trained:
-    """The same as `dense`, stopped early, and begun at zero."""
-    pairs: list[Pair] = [(decay, decay) for decay in decays]
-    layers = soft_layers(L2(1.0), kernel_constraint=HeldAtZero())
-    return Trained(name, layers, pairs, rounds)
-
-
 def convolution_by_adam(
     rounds: int,
     keras_layer: type = keras.layers.Conv2D,
@@ -81,7 +88,7 @@ def convolution_by_adam(
 def released(
     rounds: int,
     before: Trained | None = None,
-    rates: Sequence[float] = tuple(powers(-4, -1.5)),
+    rates: Sequence[float] = tuple(powers(-4, -2)),
     **arguments: Any,
 ) -> Released:
     """A convolution first, then all its weights without penalties, stopped early.

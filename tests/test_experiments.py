@@ -185,6 +185,15 @@ def test_locally_connected_by_adam_has_no_shared_kernel(scripts):
     assert keras.ops.any(layer.deviations)
 
 
+def test_dense_by_adam_ends_at_ridge_regression(scripts):
+    synthetic, methods = scripts("synthetic"), scripts("trained_methods")
+    draw = synthetic.Draw(synthetic.Task("dense", 1.0, examples=100), 0)
+    (trained,) = methods.dense_by_adam(16, [20.0], "Dense").fits(draw)
+    (solved,) = scripts("solved_methods").dense([20.0]).fits(draw)
+    for error in ("validation", "error"):
+        assert trained[error] == pytest.approx(solved[error], rel=0.01)
+
+
 def test_learned_strengths_take_no_validation_data(scripts):
     synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("children", 0.1, examples=50), 0)
