@@ -209,7 +209,7 @@ def controls(rounds: int) -> list[Method]:
     return [
         dense(powers(0, 4, 4)),
         locally_connected(powers(-1, 3, 4)),
-        Released(RELEASED, powers(-4, -2), rounds),
+        Released(RELEASED, powers(-5, -1), rounds),
     ]
 
 

@@ -155,7 +155,7 @@ def methods(quick: bool) -> list[Method]:
         )
     )
     of_released = Network((BITS, 2), soft(**TEMPLATE), "tanh", rounds)
-    released, rates = Released(of_conv, of_released), powers(-4, -2, 1)
+    released, rates = Released(of_conv, of_released), powers(-5, -1, 1)
     decays = (0.001, 0.01, 0.03, 0.1)
     every = [
         Trained("Dense", of_dense),

@@ -181,7 +181,7 @@ def methods(quick: bool) -> list[Method]:
     if quick:
         return [linear, decayed, of_soft]
     of_local = network(without_sharing(**TEMPLATE, halo=0))
-    of_conv, rates = network(convolution(**TEMPLATE)), powers(-4, -2, 1)
+    of_conv, rates = network(convolution(**TEMPLATE)), powers(-5, -1, 1)
     released = Released(of_conv, network(soft(**TEMPLATE)))
     return [
         linear,

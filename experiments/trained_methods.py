@@ -88,7 +88,7 @@ def convolution_by_adam(
 def released(
     rounds: int,
     before: Trained | None = None,
-    rates: Sequence[float] = tuple(powers(-4, -2)),
+    rates: Sequence[float] = tuple(powers(-5, -1)),
     **arguments: Any,
 ) -> Released:
     """A convolution first, then all its weights without penalties, stopped early.

@@ -23,13 +23,21 @@ from soft_models import (
 )
 
 import keras_softconv
-from keras_softconv import SoftConv2D
+from keras_softconv import SoftConv2D, weight_sharing
 from keras_softconv.compat import name_of
 
 
 def random_images(case, rng, count=3):
     grid, in_channels, *_ = case
     return rng.normal(size=(count, *grid, in_channels)).astype("float32")
+
+
+@pytest.fixture(params=["dense", "dense, large", "halo"])
+def halo(request, monkeypatch):
+    """That of a layer in each of the ways to compute its outputs."""
+    if request.param == "dense, large":
+        monkeypatch.setattr(weight_sharing.dense, "SMALL_KERNEL", 0)
+    return 1 if request.param == "halo" else None
 
 
 class TestOrigin:
@@ -54,7 +62,6 @@ class TestOrigin:
             assert {tuple(map(int, m)) for m in np.argwhere(ids == tap)} == members
 
 
-@pytest.mark.parametrize("halo", [None, 1])
 @pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
 class TestEveryCase:
     def test_is_a_convolution_when_deviations_are_zero(self, case, halo, rng):
@@ -245,6 +252,16 @@ def test_weights_have_the_documented_names_shapes_and_dtypes():
         assert weights[name].dtype == "float32"
         assert not weights[name].trainable
         assert float(weights[name]) == 1.0
+
+
+def test_small_deviations_are_not_lost_in_half_precision():
+    layer = SoftConv2D(1, 2, use_bias=False, dtype="mixed_bfloat16")
+    layer.build((None, 2, 2, 1))
+    signs = np.array([1.0, -1.0, 1.0, -1.0], "float32")
+    layer.shared_kernel.assign(np.ones((2, 2, 1, 1)))
+    layer.deviations.assign(1e-4 * signs.reshape(layer.deviations.shape))
+    outputs = ops.cast(layer(signs.reshape(1, 2, 2, 1)), "float32")
+    np.testing.assert_allclose(to_numpy(outputs).ravel(), [4e-4], rtol=1e-2)
 
 
 def test_without_bias():
