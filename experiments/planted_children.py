@@ -57,7 +57,7 @@ def methods(quick: bool) -> list[Method]:
         convolution(name="Conv1D", **layer),
         dense(powers(-4, 3), **layer),
         locally_connected(powers(-4, 3), **layer),
-        released(rounds, conv, rank_layer=SoftConv1D, halo=0),
+        released(rounds, conv, powers(-4, 0), rank_layer=SoftConv1D, halo=0),
         Inspected(RIDGE, L2(1.0), powers(-2.5, -0.5), rounds),
         Inspected("lasso ties", L1(1.0), powers(-1.5, 0), rounds),
         Inspected("group lasso", GroupLasso(1.0, per="position"), powers(-1.5, 0), rounds),
