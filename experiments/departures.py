@@ -2,11 +2,11 @@
 
     python experiments/departures.py [--quick] [--seeds 5] [--write]
 
-Excess risk in % of the signal variance, 50 examples, mean and standard error. Each method
-takes its strength from a grid of its own, and its stopping time, by the error on 50
-validation examples; those that are learned take neither. `Dense + weight decay` is solved
-in closed form; all others have the template alone. `released` is the convolution, trained
-on without penalties, its rate chosen as the strengths are.
+Excess risk in % of the signal variance, 50 examples, mean and standard error. What is
+trained takes its strength from a grid of its own, and its stopping time, by the error on 50
+validation examples; what is learned takes neither. `Dense + weight decay` is solved in
+closed form; all others have the template alone. `released` is the convolution, trained on
+without penalties, its rate, or none, chosen as the strengths are.
 """
 
 import argparse

@@ -12,9 +12,9 @@ Differences are in bold if Student's t tells them from 0 at 5 %; of twenty that 
 one is so by chance. Standard errors over draws leave out that all draws have the test
 digits in common, of which one is 0.17 %, and with N = 1000 most training digits too.
 
-The released networks are controls. One that is first trained as a convolution, and then
-as SoftConv2D, has a warm start, with penalties and without: what the penalties are worth
-is the difference of these two, the last row.
+The released networks are controls. One that is first trained as a convolution, and then as
+SoftConv2D, has a warm start, with penalties and without, at the same rate as all others:
+what the penalties are worth is the difference of these two, the last row.
 """
 
 import argparse

@@ -7,10 +7,10 @@ coded as +1 and -1; 100 training, 1000 validation and 1300 test cases, drawn wit
 replacement. Ten hidden tanh units and one output. A SoftConv1D with one filter, four bits
 wide, has the template of the network in the paper, whose units see the same four
 neighbouring bits of both strings: with biases and readout it has 101 weights. Every method
-has the weight decay of its readout in its grid, and is tuned by the mistakes on the
-validation cases. `released` is the convolution, trained on without penalties but that of
-the readout, and stopped early. Each seed draws data and initial weights. Correct test cases
-in %.
+with penalties, and `released`, has the weight decay of its readout in its grid; all are
+tuned by the mistakes on the validation cases. `released` is the convolution, trained on
+without penalties but that of the readout, and stopped early. Each seed draws data and
+initial weights. Correct test cases in %.
 
 The published numbers are those of Nowlan and Hinton (1992), table 1, all for the network of
 101 weights, which here is the locally connected one. They differ in this: one draw of the

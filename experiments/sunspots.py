@@ -4,12 +4,13 @@
 
 Yearly sunspots from 1700 on, divided by their largest number, 190.2. Twelve years, eight
 hidden tanh units, one linear output. A SoftConv1D with one filter, five years wide, has
-eight positions and so eight hidden units. Every method has the weight decay of its readout
-in its grid; it is tuned on 1881 to 1920 after training on 1712 to 1880, and then trained
-again, with the setting chosen, on all years to 1920. Early stopping is trained again for as
-long as was best; so is `released`, a convolution that goes on without penalties but that of
-the readout. Each seed draws initial weights. Average relative variance: the squared errors
-over the squared distances of the numbers from their mean, in the same years.
+eight positions and so eight hidden units. Every method with penalties, and `released`, has
+the weight decay of its readout in its grid; all are tuned on 1881 to 1920 after training on
+1712 to 1880, and then trained again, with the setting chosen, on all years to 1920. Early
+stopping is trained again for as long as was best; so is `released`, a convolution that goes
+on without penalties but that of the readout. Each seed draws initial weights. Average
+relative variance: the squared errors over the squared distances of the numbers from their
+mean, in the same years.
 
 The years for validation had few sunspots, 104 at most, where the test years had up to 152
 and 1956 to 1979 up to 190: a setting that is best there need not be so later.

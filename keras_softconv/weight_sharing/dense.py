@@ -20,10 +20,12 @@ Shape = tuple[int, ...]
 # weights costs less: half the time for one or two filters. With XLA, which a layer cannot
 # know of, the copy takes a quarter longer.
 SHORT_ROW = 4
-# A kernel of no more weights is cheaper to copy than a few channels are to convolve: on
-# TensorFlow a step on 8x8x1 to 1 takes half the time for 50 images, a twentieth for 1000.
+# Up to so many weights E(S) + D is one product, not a convolution beside a product. On one
+# core of a CPU a training step on 8x8x1 to 1 then takes TensorFlow 0.45 in place of 0.81 ms
+# for 50 images and 3x3, 0.8 in place of 18 ms for 1000 and 5x5; it paid up to 32768 weights
+# for 100 images. Other backends were not timed.
 SMALL_KERNEL = 2**14
-EXACT = ("float32", "float64")
+FULL_PRECISION = ("float32", "float64")
 
 
 class DenseWeightSharing(WeightSharing):
@@ -172,8 +174,8 @@ class DenseWeightSharing(WeightSharing):
     def product(self, inputs: Tensor, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
         if self._is_small(deviations):
             return self._matmul(inputs, self.kernel(shared_kernel, deviations))
-        # As a convolution plus a matrix product: adding E(S) to D first would copy the
-        # dense kernel at every step.
+        # Adding E(S) to D first would copy a large kernel at every step, and in half
+        # precision round small D away.
         convolved = ops.conv(
             self._without_rest(self._pad(inputs)),
             shared_kernel,
@@ -185,9 +187,9 @@ class DenseWeightSharing(WeightSharing):
         return convolved + self._matmul(inputs, deviations)
 
     def _is_small(self, deviations: Tensor) -> bool:
-        """Whether to add E(S) to D; not in half precision, where small D would be lost."""
-        is_exact = keras.backend.standardize_dtype(deviations.dtype) in EXACT
-        return is_exact and prod(self.geometry.kernel_shape) <= SMALL_KERNEL
+        """Whether E(S) + D is cheap, and in a precision that keeps small D."""
+        is_full = keras.backend.standardize_dtype(deviations.dtype) in FULL_PRECISION
+        return is_full and prod(self.geometry.kernel_shape) <= SMALL_KERNEL
 
     def _matmul(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         geometry = self.geometry
