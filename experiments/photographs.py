@@ -6,9 +6,9 @@ One linear layer with one filter learns from N 8x8 pieces of one photograph and 
 4000 pieces of another; noise of standard deviation 0.15. Test error in % of its variance.
 `rule` are the strengths of the README's rule of thumb, without any tuning, against the
 layers without penalties, beside tuned controls; in the second table everything is tuned but
-`learned`. `stopped` layers are trained by Adam with early stopping, as are Dense, lasso ties
-and `released`, a convolution that goes on without penalties; the other ridges are solved in
-closed form.
+`learned`. `stopped` layers are trained by Adam with early stopping, as are Dense, lasso
+ties and `released`, a convolution that goes on without penalties; the other ridges are
+solved in closed form.
 """
 
 import argparse
