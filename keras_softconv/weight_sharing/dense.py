@@ -90,7 +90,7 @@ class DenseWeightSharing(WeightSharing):
         return ops.take(self._as_rows(shared_kernel), self._shared_rows(), axis=0)
 
     def kernel(self, shared_kernel: Tensor, deviations: Tensor) -> Tensor:
-        return self.expand(shared_kernel) + deviations
+        return ops.add(self.expand(shared_kernel), deviations)
 
     def expand(self, shared_kernel: Tensor) -> Tensor:
         """E(S): the dense kernel of the convolution with kernel `shared_kernel`."""
