@@ -94,7 +94,7 @@ bench: $(BACKENDS) $(KERAS2)  ## Measure time and memory, rewrite docs/performan
 bench-quick: $(BACKENDS) $(KERAS2)  ## Try the same on tiny layers and write nothing.
 	$(RUN) benchmarks/run_all.py --quick
 
-evidence: $(INSTALLED) $(KERAS2)  ## Run every study and rewrite its tables in docs: under an hour.
+evidence: $(INSTALLED) $(KERAS2)  ## Run every study and rewrite its tables in docs: about an hour.
 	$(RUN) experiments/evidence.py --keras2 $(KERAS2_VENV)/bin/python
 	$(RUN) experiments/targets.py --write
 

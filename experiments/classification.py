@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from networks import BaseNetwork, Decay, Layers, layer_without_sharing, soft_layer
+from networks import BaseNetwork, Decay, Layers, hidden_without_sharing, soft_hidden
 from sklearn.datasets import load_digits
 
 from keras_softconv import SoftConv2D
@@ -177,9 +177,9 @@ def convolution(decay: Decay) -> list[keras.Layer]:
 
 def soft(**arguments: Any) -> Layers:
     """SoftConv2D with ridges, which begins as a convolution if not told otherwise."""
-    return soft_layer(SoftConv2D, **CONVOLUTION, **arguments)
+    return soft_hidden(SoftConv2D, **CONVOLUTION, **arguments)
 
 
 def without_sharing(halo: int | None) -> Layers:
     """A locally connected layer (`halo=0`) or a dense one (None), of SoftConv2D."""
-    return layer_without_sharing(SoftConv2D, **CONVOLUTION, halo=halo)
+    return hidden_without_sharing(SoftConv2D, **CONVOLUTION, halo=halo)

@@ -73,7 +73,7 @@ class BaseNetwork:
                 layer.off_template_strength.assign(off_template)
 
 
-def soft_layer(rank_layer: type, **arguments: Any) -> Layers:
+def soft_hidden(rank_layer: type, **arguments: Any) -> Layers:
     """A SoftConv layer, with ridges and begun as a convolution if not told otherwise."""
 
     def layers(decay: Decay) -> list[keras.Layer]:
@@ -86,9 +86,9 @@ def soft_layer(rank_layer: type, **arguments: Any) -> Layers:
     return layers
 
 
-def layer_without_sharing(rank_layer: type, **arguments: Any) -> Layers:
+def hidden_without_sharing(rank_layer: type, **arguments: Any) -> Layers:
     """A SoftConv layer without a shared kernel: a ridge of the ties is weight decay."""
-    return soft_layer(
+    return soft_hidden(
         rank_layer,
         kernel_initializer="zeros",
         kernel_constraint=HeldAtZero(),

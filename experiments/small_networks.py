@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from comparison import Fit, errors, mean_and_error, tuned
-from networks import BaseNetwork, Decay, Layers, layer_without_sharing, soft_layer
+from networks import BaseNetwork, Decay, Layers, hidden_without_sharing, soft_hidden
 from training import release
 
 from keras_softconv import SoftConv1D
@@ -176,12 +176,12 @@ def convolution(padded: Sequence[keras.Layer] = (), **arguments: Any) -> Layers:
 
 def soft(**arguments: Any) -> Layers:
     """SoftConv1D, with ridges and begun as a convolution if not told otherwise."""
-    return soft_layer(SoftConv1D, **arguments, activation="tanh")
+    return soft_hidden(SoftConv1D, **arguments, activation="tanh")
 
 
 def without_sharing(**arguments: Any) -> Layers:
     """SoftConv1D without a shared kernel."""
-    return layer_without_sharing(SoftConv1D, **arguments, activation="tanh")
+    return hidden_without_sharing(SoftConv1D, **arguments, activation="tanh")
 
 
 def mixture(components: int, spread: float, **arguments: Any) -> Layers:
