@@ -7,20 +7,25 @@ OLDEST_VENV = $(VENV)/oldest
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python
 RUN_KERAS2 = TF_CPP_MIN_LOG_LEVEL=3 $(KERAS2_VENV)/bin/python
 RUN_OLDEST = TF_CPP_MIN_LOG_LEVEL=3 $(OLDEST_VENV)/bin/python
-# One process for each core; the tests of a file share what they train.
-PYTEST_OPTIONS = -m pytest --numprocesses auto --dist loadfile
+# One process for each core; the tests of a file share what they train. The longest files
+# are first in the order of collection, which pytest-xdist would change.
+WORKERS ?= auto
+PYTEST_OPTIONS = -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PYTEST = $(RUN) $(PYTEST_OPTIONS)
+QUICK = -m "not slow"
 INSTALLED = $(VENV)/installed
 BACKENDS = $(VENV)/installed-backends
 DOCS = $(VENV)/installed-docs
+COVERAGE = $(VENV)/installed-coverage
 KERAS2 = $(KERAS2_VENV)/installed
 OLDEST = $(OLDEST_VENV)/installed
 NOW := $(shell date +%Y%m%d-%H%M%S)
 FULL_LOGS := logs/full-$(NOW)
 FIGURE_LOGS := logs/figures-$(NOW)
 
-.PHONY: help test test-jax test-torch test-addons test-oldest test-versions lint docs demo demo-quick \
-	demo-full bench bench-quick evidence evidence-quick figures clean
+.PHONY: help test test-slow test-jax test-torch test-addons test-oldest test-versions coverage \
+	mutants lint docs demo demo-quick demo-full bench bench-quick evidence evidence-quick \
+	figures clean
 
 help:  ## Show this text.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,8 +35,11 @@ $(INSTALLED): setup.py pyproject.toml
 	$(VENV)/bin/pip install --quiet --editable ".[test]"
 	@touch $@
 
-test: $(INSTALLED)  ## Run the tests on TensorFlow.
-	$(PYTEST)
+test: $(INSTALLED)  ## Run the tests for every change on TensorFlow: 5 min on two cores.
+	$(PYTEST) $(QUICK)
+
+test-slow: $(BACKENDS)  ## Run the others, which train for long or start processes: 6 min.
+	$(PYTEST) -m slow
 
 test-jax: $(BACKENDS)  ## Run those that depend on the backend on JAX.
 	KERAS_BACKEND=jax $(PYTEST)
@@ -45,7 +53,17 @@ test-addons: $(KERAS2)  ## On Keras 2.15 with TensorFlow Addons: layers, monitor
 test-oldest: $(OLDEST)  ## On the oldest Keras 3 that will do, and TensorFlow.
 	$(RUN_OLDEST) $(PYTEST_OPTIONS)
 
-test-versions: test-addons test-oldest test  ## On all three: oldest, newest, and Keras 2.15.
+test-versions: test-addons test-oldest test test-slow  ## On oldest, newest, and Keras 2.15.
+
+coverage: $(BACKENDS) $(COVERAGE)  ## Run all tests on TensorFlow and report what they execute.
+	mkdir -p logs/coverage
+	$(PYTEST) --junitxml logs/coverage/junit.xml --cov --cov-context test --cov-report term
+
+mutants: logs/coverage/coverage  ## Put faults into copies of the package: are they found?
+	$(RUN) tests/mutants.py
+
+logs/coverage/coverage:
+	$(MAKE) coverage
 
 lint: $(INSTALLED)  ## Check style, annotations and docstrings.
 	$(VENV)/bin/ruff check .
@@ -80,6 +98,10 @@ $(KERAS2): $(INSTALLED)
 
 $(DOCS): $(INSTALLED)
 	$(VENV)/bin/pip install --quiet --editable ".[docs]"
+	@touch $@
+
+$(COVERAGE): $(INSTALLED)
+	$(VENV)/bin/pip install --quiet --editable ".[coverage]"
 	@touch $@
 
 $(OLDEST): $(INSTALLED)

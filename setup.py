@@ -27,7 +27,15 @@ ADDONS = [
     "tensorflow-addons==0.23.*",
     "tqdm>=4.60",
 ]
-TEST = ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6"]
+TEST = [
+    "covertable>=3",
+    "hypothesis>=6.100",
+    "pytest>=8.2",
+    "pytest-xdist>=3.6",
+    "ruff==0.17.6",
+]
+# Coverage, and mutation testing by `tests/mutants.py`.
+COVERAGE = ["cosmic-ray>=8.4", "coverage>=7.10", "pytest-cov>=7"]
 
 
 def excluded(major: str, minors: range) -> str:
@@ -58,6 +66,7 @@ setup(
     extras_require={
         "addons": ADDONS,
         "backends": BACKENDS,
+        "coverage": COVERAGE,
         "docs": DOCS,
         "examples": EXAMPLES,
         "experiments": EXAMPLES + EXPERIMENTS,

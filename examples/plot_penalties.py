@@ -1,6 +1,6 @@
 """Draw every penalty as a function of one deviation, and its proximal step.
 
-python examples/plot_penalties.py [--output penalties.png]
+python examples/plot_penalties.py [--quick] [--output penalties.png]
 """
 
 import argparse
@@ -115,5 +115,9 @@ def main(path: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer points: a smoke test")
     parser.add_argument("--output", default="penalties.png", help="picture to write")
-    main(parser.parse_args().output)
+    options = parser.parse_args()
+    if options.quick:
+        WEIGHTS = WEIGHTS[::10]
+    main(options.output)

@@ -6,10 +6,13 @@ import numpy_training
 from backends import BACKEND
 from keras.regularizers import L1
 from linear_models import LinearModel, flat_weights
+from soft_models import compile_and_build
 
 from keras_softconv import SoftConv1D
 
 CASE = ((5,), 2, 2, {"kernel_size": 3})
+# For few steps TensorFlow takes longer to trace a step than to compute its operations.
+EAGERLY = {"run_eagerly": BACKEND == "tensorflow"}
 STRENGTHS = (0.03, 0.02)  # of the lassos on the ties and off the template
 BATCH, EPOCHS = 4, 2  # two batches in each epoch
 
@@ -43,7 +46,7 @@ def fit(model, task, optimizer=None, epochs=EPOCHS, callbacks=None, **arguments)
     if optimizer is not None:
         if BACKEND == "tensorflow":  # where XLA compiles for longer than all the rest
             arguments = {"jit_compile": False, **arguments}
-        model.compile(optimizer, "mse", metrics=["mse"], **arguments)
+        compile_and_build(model, optimizer, **arguments)
     arguments = {"batch_size": BATCH, "shuffle": False, "verbose": 0}
     return model.fit(*task, epochs=epochs, callbacks=callbacks, **arguments).history
 

@@ -11,6 +11,8 @@ import pytest
 
 TESTS = Path(__file__).parent
 SECONDS = 300  # many times what any program takes
+# The package is that beside the tests, wherever it is installed.
+SEARCHED = os.pathsep.join(map(str, (TESTS.parent, TESTS)))
 
 
 def skip_without(backend) -> None:
@@ -31,7 +33,7 @@ def start(*arguments, python=sys.executable, **environment) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(TESTS), **environment},
+        env={**os.environ, "PYTHONPATH": SEARCHED, **environment},
     )
 
 

@@ -1,5 +1,7 @@
 """Layers and models that several test files train."""
 
+from functools import cache
+
 import keras
 import numpy as np
 from backends import BACKEND, KERAS_2, at_once
@@ -10,6 +12,7 @@ from keras_softconv import SoftConv1D, SoftConv2D, SoftConv3D
 from keras_softconv.compat import name_of
 from keras_softconv.diagnostics import soft_layers
 from keras_softconv.layers import BaseSoftConv
+from keras_softconv.weight_sharing import weight_sharing_of
 
 SOFT_CONVS = {1: SoftConv1D, 2: SoftConv2D, 3: SoftConv3D}
 
@@ -37,6 +40,16 @@ def soft_model(name="soft", **arguments) -> keras.Model:
     arguments = {"deviation_initializer": "glorot_uniform", **arguments}
     layer = SoftConv2D(3, 3, padding="same", name=name, **arguments)
     return keras.Sequential([keras.Input((5, 4, 2)), layer])
+
+
+def compile_and_build(model, optimizer, loss="mse", **arguments) -> None:
+    """Compiles a model for a short training.
+
+    TensorFlow traces the first step again if the optimizer makes its slots within it, which
+    takes longer than all the steps.
+    """
+    model.compile(optimizer, loss, **arguments)
+    model.optimizer.build(model.trainable_variables)
 
 
 def read(layer, function):
@@ -83,11 +96,27 @@ def numpy_weights(layer) -> dict[str, np.ndarray]:
     }
 
 
-def dense_form(sharing, deviations) -> np.ndarray:
-    """Deviations as they are stored, or their gradient, in the dense kernel's shape."""
+def placed(sharing, deviations) -> np.ndarray:
+    """Deviations in the dense kernel's shape, where the package itself puts them."""
     deviations = ops.convert_to_tensor(deviations)
     no_kernel = ops.zeros(sharing.geometry.shared_kernel_shape, deviations.dtype)
     return ops.convert_to_numpy(at_once(sharing.kernel)(no_kernel, deviations))
+
+
+def dense_form(sharing, deviations) -> np.ndarray:
+    """The same for deviations or their gradient, by places that are found once for each
+    geometry: many tests ask for it. `test_weight_sharing` compares it with `placed`."""
+    places = places_of(sharing.geometry)
+    stored = ops.convert_to_numpy(deviations).ravel()
+    return np.where(places < 0, np.zeros((), stored.dtype), stored[places])
+
+
+@cache
+def places_of(geometry) -> np.ndarray:
+    """For each entry of the dense kernel the stored weight that it is, or -1."""
+    shape = geometry.deviations_shape
+    numbers = np.arange(1, np.prod(shape) + 1, dtype="float32").reshape(shape)
+    return placed(weight_sharing_of(geometry), numbers).astype(int) - 1
 
 
 def dense_deviations(layer) -> np.ndarray:

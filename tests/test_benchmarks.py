@@ -13,8 +13,12 @@ NUMBER = re.compile(r"\d+\.?\d*")
 
 @pytest.fixture(scope="module")
 def laboratory(scripts):
-    with scripts("laboratory").Laboratory(NO_KERAS2) as laboratory:
+    """One whose workers serve all tests, since each takes seconds to start."""
+    laboratory = scripts("laboratory").Laboratory(NO_KERAS2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(laboratory, "end_workers", lambda: None)
         yield laboratory
+    laboratory.end_workers()
 
 
 def cells(text: str) -> list[list[str]]:
@@ -26,6 +30,7 @@ def cells(text: str) -> list[list[str]]:
 
 
 # How many cells of a row name things.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "names"),
     [("steps", 2), ("first_steps", 3), ("memory", 3), ("roofline", 3)],
@@ -46,6 +51,7 @@ def test_quick_scripts_print_a_table_of_positive_numbers(
         assert all(float(number[0]) >= 0 for number in numbers)
 
 
+@pytest.mark.slow
 def test_quick_scaling_fits_and_draws(scripts, laboratory, tmp_path):
     pytest.importorskip("matplotlib")
     scaling = scripts("scaling")
@@ -158,6 +164,7 @@ def test_large_layers_and_missing_implementations_are_left_out(scripts, laborato
         assert not laboratory.has(cases.Entry(name, valid), plain)  # no Keras 2 here
 
 
+@pytest.mark.slow
 def test_what_a_worker_cannot_do_is_reported(scripts, laboratory):
     cases, module = scripts("cases"), scripts("laboratory")
     unknown = cases.Entry("no such contender", cases.Case(4, 1, 1, batch=2))
@@ -257,10 +264,15 @@ def test_those_whose_process_died_are_not_said_to_have_failed_themselves(
 
     monkeypatch.setattr(module, "make", lambda *arguments: 1.0)
     monkeypatch.setattr(module, "run", run)
+    ended_after = []
     with module.Laboratory(NO_KERAS2) as laboratory:
+        monkeypatch.setattr(
+            laboratory, "end_workers", lambda: ended_after.append(len(rounds))
+        )
         contest = module.hold_contest(
             laboratory, cases.Setting(), entries, module.Effort(rounds=3)
         )
+        assert ended_after == [len(rounds)]
     assert contest.steps == {entries[2]: pytest.approx([0.001] * 3)}
     assert contest.problems[deadly] == "its process ended with code -9: silently"
     for other in (entries[0], entries[3]):

@@ -52,6 +52,7 @@ def trained_layer(case, inputs, targets, **arguments) -> keras.Layer:
     layer.off_template_strength.assign(1 / outputs)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
     model.compile(optimizer, "mse", steps_per_execution=STEPS_PER_EXECUTION)
+    optimizer.build(model.trainable_variables)  # or Keras traces its steps twice
     repeated = (np.concatenate([part] * 50) for part in (inputs, targets))
     model.fit(*repeated, batch_size=SAMPLES, shuffle=False, epochs=STEPS // 50, verbose=0)
     return layer

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import oracle
 import pytest
-from backends import BACKEND, gradients
-from conv_cases import CASES_2D, random_cases
+from backends import BACKEND, gradients, tensorflow_only
+from conv_cases import CASES, CASES_2D, random_cases
+from covering import covering
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -104,14 +105,29 @@ def test_configurations_of_keras_own_test(case, data_format, rng):
     np.testing.assert_array_equal(soft.family_ids(), oracle.family_ids(case))
 
 
-@settings(max_examples={"tensorflow": 500, "torch": 50, "jax": 15}[BACKEND])
-@given(
+configurations = given(
     random_cases(paddings=("valid", "same")),
     st.sampled_from([None, 0, 1]),
     st.sampled_from([None, "tanh"]),
     st.booleans(),
 )
+
+
+@settings(max_examples={"tensorflow": 50, "torch": 50, "jax": 15}[BACKEND])
+@configurations
 def test_random_configurations(case, halo, activation, use_bias):
+    check_there_and_back(case, halo, activation, use_bias)
+
+
+@pytest.mark.slow
+@tensorflow_only
+@settings(max_examples=500)
+@configurations
+def test_many_random_configurations(case, halo, activation, use_bias):
+    check_there_and_back(case, halo, activation, use_bias)
+
+
+def check_there_and_back(case, halo, activation, use_bias):
     rng = np.random.default_rng(0)
     assume(not _is_misread(case))
     conv = built_conv(case, rng, activation=activation, use_bias=use_bias)
@@ -214,11 +230,13 @@ def test_every_padding_goes_to_keras_own_layers(case, data_format, rng):
         assert type(conv) is oracle.CONVS[rank]
 
 
-@pytest.mark.parametrize("halo", [None, 1])
-@pytest.mark.parametrize("kernel", ["family_means", "shared_kernel"])
-@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
-def test_what_is_dropped(case, kernel, halo, rng):
+@pytest.mark.parametrize(
+    ("name", "kernel", "halo"),
+    covering(each_case[1], ["family_means", "shared_kernel"], [None, 1]),
+)
+def test_what_is_dropped(name, kernel, halo, rng):
     """Against the effective kernels of both, in float64."""
+    case = CASES[name]
     soft = random_layer(case, rng, halo=halo)
     before = numpy_weights(soft)
     conv = to_conv(soft, kernel)

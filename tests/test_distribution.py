@@ -8,6 +8,8 @@ import pytest
 from event_files import read
 from processes import finish, free_address, host_devices, needs_jax, run, start
 
+pytestmark = pytest.mark.slow  # starts processes with several devices each
+
 # The same small training on every device set; what it ends at goes into a file. Penalties
 # are strong, so that any count but once shows, and Adam does not divide by noise.
 TRAINING = """

@@ -142,12 +142,19 @@ def test_biases_of_their_own_leave_no_output_a_mean_residual(problem):
 # Training.
 
 
+def without_xla(method, draw):
+    """A method that is to train so little that compiling it would take longer."""
+    method.model(draw).jit_compile = False
+    return method
+
+
 def test_every_fit_begins_anew_and_ends_near_the_closed_form(scripts):
     synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("children", 0.1, examples=50), 0)
     one = methods.soft("L2", methods.L2(1.0), [10.0], [100.0], rounds=8)
-    first = one.fits(draw)[0]
-    one.fits(synthetic.Draw(synthetic.Task("children", 0.1, 50, side=6), 0))
+    first = without_xla(one, draw).fits(draw)[0]
+    other = synthetic.Draw(synthetic.Task("children", 0.1, 50, side=6), 0)
+    without_xla(one, other).fits(other)
     assert one.fits(draw)[0] == first
     (solved,) = scripts("solved_methods").ridge_ties([10.0], [100.0]).fits(draw)
     assert solved["setting"] == first["setting"]
@@ -155,7 +162,9 @@ def test_every_fit_begins_anew_and_ends_near_the_closed_form(scripts):
     assert first["validation"] == pytest.approx(solved["validation"], rel=0.03)
 
 
-@pytest.mark.parametrize("source", ["dense", "photographs"])
+@pytest.mark.parametrize(
+    "source", ["dense", pytest.param("photographs", marks=pytest.mark.slow)]
+)
 def test_released_goes_on_from_the_convolution_without_penalties(source, scripts):
     synthetic, denoising = scripts("synthetic"), scripts("denoising")
     methods, rates = scripts("trained_methods"), [1e-9, 1e-3]
@@ -164,9 +173,13 @@ def test_released_goes_on_from_the_convolution_without_penalties(source, scripts
         "photographs": lambda: denoising.Draw(denoising.Task("photographs", 200), 0),
     }[source]()
     one = methods.released(rounds=4, rates=rates)
+    conv_alone = methods.convolution_by_adam(rounds=4)
+    if source == "dense":  # the other takes long enough to be compiled
+        for method in (one.before, one.after, conv_alone):
+            without_xla(method, draw)
     held, still, moved = one.fits(draw)
     assert [fit["setting"] for fit in (held, still, moved)] == [0.0, *rates]
-    (conv,) = methods.convolution_by_adam(rounds=4).fits(draw)
+    (conv,) = conv_alone.fits(draw)
     for error in ("validation", "error"):
         assert held[error] == conv[error] == pytest.approx(still[error], rel=1e-4)
     assert moved["validation"] < 0.9 * held["validation"]
@@ -179,7 +192,7 @@ def test_locally_connected_by_adam_has_no_shared_kernel(scripts):
     synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("children", 0.1, examples=50), 0)
     local = methods.locally_connected_by_adam(2, [3.0])
-    assert local.fits(draw)[0]["setting"] == (3.0, 1.0)
+    assert without_xla(local, draw).fits(draw)[0]["setting"] == (3.0, 1.0)
     (layer,) = local.model(draw).layers
     assert not keras.ops.any(layer.shared_kernel)
     assert keras.ops.any(layer.deviations)
@@ -188,7 +201,8 @@ def test_locally_connected_by_adam_has_no_shared_kernel(scripts):
 def test_dense_by_adam_ends_at_ridge_regression(scripts):
     synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("dense", 1.0, examples=100), 0)
-    (trained,) = methods.dense_by_adam(16, [20.0], "Dense").fits(draw)
+    dense = methods.dense_by_adam(16, [20.0], "Dense")
+    (trained,) = without_xla(dense, draw).fits(draw)
     (solved,) = scripts("solved_methods").dense([20.0]).fits(draw)
     for error in ("validation", "error"):
         assert trained[error] == pytest.approx(solved[error], rel=0.01)
@@ -197,7 +211,8 @@ def test_dense_by_adam_ends_at_ridge_regression(scripts):
 def test_learned_strengths_take_no_validation_data(scripts):
     synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("children", 0.1, examples=50), 0)
-    (learnt,) = methods.learned("learned", methods.L2(1.0), rounds=2).fits(draw)
+    learned = methods.learned("learned", methods.L2(1.0), rounds=2)
+    (learnt,) = without_xla(learned, draw).fits(draw)
     assert learnt["setting"] is None
     assert np.isnan(learnt["validation"])
     assert learnt["error"] < 60

@@ -6,7 +6,7 @@ import pytest
 from backends import BACKEND
 from keras.ops import convert_to_numpy as to_numpy
 from keras.optimizers import SGD, Adam
-from lasso_models import fit, lasso_layer, lasso_model, task_of
+from lasso_models import EAGERLY, fit, lasso_layer, lasso_model, task_of
 
 from keras_softconv import SoftConv1D, freeze_structure
 from keras_softconv.optimizers import ProximalAdam, ProximalSGD
@@ -21,8 +21,7 @@ def task(rng):
 def frozen_model(task, rng, **arguments) -> keras.Model:
     """With zeros and others among the deviations of kernel and biases."""
     model = lasso_model(rng, **arguments)
-    # Without a graph, which TensorFlow would make for these few steps only.
-    fit(model, task, ProximalAdam(0.1), run_eagerly=BACKEND == "tensorflow")
+    fit(model, task, ProximalAdam(0.1), **EAGERLY)
     model.layers[0].freeze_structure()
     return model
 
@@ -88,13 +87,13 @@ def test_the_penalties_are_gone(task, rng):
     for penalty in layer.penalties().values():
         assert float(to_numpy(penalty)) == 0
     x, y = task
-    history = fit(model, (x[:4], y[:4]), Adam(0.0), epochs=1)
+    history = fit(model, (x[:4], y[:4]), Adam(0.0), epochs=1, metrics=["mse"])
     np.testing.assert_allclose(history["loss"], history["mse"], rtol=1e-6)
 
 
 def test_freezing_changes_nothing_but_the_strengths(task, rng):
     model = lasso_model(rng)
-    fit(model, task, ProximalAdam(0.1))
+    fit(model, task, ProximalAdam(0.1), **EAGERLY)
     layer = model.layers[0]
     before = {weight.name: to_numpy(weight) for weight in layer.weights}
     outputs = to_numpy(model(task[0]))
@@ -122,7 +121,7 @@ def test_what_is_frozen_later_comes_on_top(task, rng):
     assert len(layer.weights) == count
     before = deviations_of(model)
     assert (before["deviations"] == 0).sum() > (weights == 0).sum()
-    fit(model, task, Adam(0.01))
+    fit(model, task, Adam(0.01), **EAGERLY)
     assert_only_zeros_stayed(model, before)
     assert layer.bias_deviation_mask is None
 
@@ -154,7 +153,7 @@ def test_weights_bring_their_masks(is_frozen_before, task, rng, tmp_path):
     before = deviations_of(model)
     for name, weights in deviations_of(other).items():
         np.testing.assert_array_equal(weights, before[name])
-    fit(other, task, Adam(0.01))
+    fit(other, task, Adam(0.01), **EAGERLY)
     assert_only_zeros_stayed(other, before)
 
 
@@ -168,7 +167,7 @@ def test_a_frozen_layer_can_be_in_several_places(task, rng):
     outputs = keras.layers.Add()([layer(first), layer(second)])
     model = keras.Model([first, second], outputs)
     before = {w.name: to_numpy(w) for w in (layer.deviations, layer.bias_deviations)}
-    fit(model, ([x, x], y), Adam(0.01))
+    fit(model, ([x, x], y), Adam(0.01), **EAGERLY)
     for name, weights in before.items():
         after = to_numpy(getattr(layer, name))
         np.testing.assert_array_equal(after == 0, weights == 0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
 from oracle import family_ids, geometry_of, within_halo
-from soft_models import dense_form
+from soft_models import placed
 
 from keras_softconv.geometry import VOID, Geometry, axis_inputs, axis_pads, axis_window
 from keras_softconv.weight_sharing import DenseWeightSharing, weight_sharing_of
@@ -52,7 +52,7 @@ def test_random_halos_in_one_to_three_dimensions(case, halo):
     assert (geometry.windows is None) == kept.all()
     numbers = np.arange(1, np.prod(geometry.deviations_shape) + 1, dtype="float32")
     numbers = numbers.reshape(geometry.deviations_shape)
-    kernel = dense_form(sharing, numbers)
+    kernel = placed(sharing, numbers)
     np.testing.assert_array_equal(kernel != 0, kept)
     assert len(np.unique(kernel[kept])) == kept.sum() == geometry.size
     # One-hot images fetch the kernel row by row, the other way round.

@@ -7,6 +7,8 @@ from backends import BACKEND
 
 from keras_softconv import SoftConv2D
 
+pytestmark = pytest.mark.slow  # trains for long
+
 STEPS = 600
 # At once, where Keras can.
 STEPS_PER_EXECUTION = 1 if BACKEND == "torch" else 50

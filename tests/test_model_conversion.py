@@ -53,7 +53,14 @@ def check_there_and_back(model, inputs, **arguments):
     return soft, hard
 
 
-@pytest.mark.parametrize("name", APPLICATIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The smallest is for every change.
+        pytest.param(name, marks=[pytest.mark.slow] if name != "MobileNetV2" else [])
+        for name in APPLICATIONS
+    ],
+)
 def test_keras_applications(name, rng):
     model = getattr(keras.applications, name)(
         weights=None, include_top=False, input_shape=(32, 32, 3), **APPLICATIONS[name]

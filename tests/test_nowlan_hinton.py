@@ -104,11 +104,17 @@ def test_convolution_of_wrapped_bits_is_circular(shifts, networks, rng):
 # Networks.
 
 
+def without_xla(network):
+    """A network that is to train so little that compiling it would take longer."""
+    network.model.jit_compile = False
+    return network
+
+
 @pytest.fixture
 def network(networks):
     """A small one, with a mixture, whose state has to begin anew too."""
     hidden = networks.mixture(2, 1.0, filters=1, kernel_size=3)
-    return networks.Network((5, 1), hidden, "linear", rounds=2)
+    return without_xla(networks.Network((5, 1), hidden, "linear", rounds=2))
 
 
 @pytest.fixture
@@ -143,7 +149,7 @@ def test_strengths_are_in_units_of_one_over_the_examples(networks):
 def test_released_goes_on_from_the_convolution_without_penalties(networks, data):
     template = {"filters": 2, "kernel_size": 3}
     conv, after = (
-        networks.Network((5, 1), hidden(**template), "linear", rounds=2)
+        without_xla(networks.Network((5, 1), hidden(**template), "linear", rounds=2))
         for hidden in (networks.convolution, networks.soft)
     )
     one = networks.Released(conv, after)
@@ -161,7 +167,7 @@ def test_released_goes_on_from_the_convolution_without_penalties(networks, data)
 
 
 def test_early_stopping_keeps_the_best_round(networks, data, rng):
-    network = networks.Network((5, 1), networks.dense(4), "linear", rounds=6)
+    network = without_xla(networks.Network((5, 1), networks.dense(4), "linear", rounds=6))
     # Learnt by heart sooner than understood.
     other = data[0], rng.normal(size=(20, 1)).astype("float32")
 

@@ -17,6 +17,7 @@ from linear_models import (
     deviations_of,
     flat_weights,
 )
+from soft_models import compile_and_build
 
 from keras_softconv import SoftConv2D
 from keras_softconv.optimizers import ProximalAdam, ProximalSGD
@@ -86,7 +87,7 @@ def trained_layer(task, penalty, optimizer, rng, **arguments):
     network = keras.Sequential([keras.Input((7, 3, 1), dtype="float32"), layer])
     for weight in (layer.deviations, layer.bias_deviations):
         weight.assign(0.3 * rng.normal(size=weight.shape))
-    network.compile(optimizer, "mse", steps_per_execution=STEPS_PER_EXECUTION)
+    compile_and_build(network, optimizer, steps_per_execution=STEPS_PER_EXECUTION)
     repeated = (np.concatenate([part] * 100) for part in task)
     epochs = STEPS // 100
     network.fit(*repeated, batch_size=SAMPLES, shuffle=False, epochs=epochs, verbose=0)
@@ -107,8 +108,16 @@ WAYS = [*(("lasso", name) for name in OPTIMIZERS), ("group", "adam"), ("group", 
         ("shades", "adam"), ("shades", "momentum")]  # fmt: skip
 
 
+# Each penalty and each of the two optimizers is for every change.
+QUICK = [("lasso", "momentum"), ("group", "adam"), ("shades", "momentum")]
+
+
 @pytest.mark.parametrize(
-    ("penalty", "optimizer"), WAYS if BACKEND == "tensorflow" else WAYS[::2]
+    ("penalty", "optimizer"),
+    [
+        pytest.param(*way, marks=[] if way in QUICK else [pytest.mark.slow])
+        for way in (WAYS if BACKEND == "tensorflow" else WAYS[::2])
+    ],
 )
 def test_ends_at_the_optimum(task, model, optima, penalty, optimizer, rng):
     blocks, smallest, expected = optima[penalty]
@@ -135,6 +144,7 @@ def test_is_no_worse_than_adam_which_has_no_zeros(task, model, optima, rng):
     assert counts[1] < 0.1 * 220
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("halo", [0, 1] if BACKEND == "tensorflow" else [1])
 def test_with_a_halo(halo, task, rng):
     model = LinearModel(CASE, *task, halo=halo)
@@ -149,6 +159,7 @@ def test_with_a_halo(halo, task, rng):
     np.testing.assert_array_equal(zeros(deviations), zeros(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy",
     ["mixed_float16", "mixed_bfloat16"] if BACKEND == "tensorflow" else ["mixed_float16"],

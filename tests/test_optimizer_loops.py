@@ -230,6 +230,7 @@ for storage in ("dense", "halo"):
 """
 
 
+@pytest.mark.slow
 @tensorflow_only
 def test_mirrored_strategy_trains_as_one_device_does(tmp_path):
     printed = run("-c", MIRRORED, tmp_path, KERAS_BACKEND="tensorflow")

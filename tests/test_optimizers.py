@@ -10,6 +10,7 @@ from keras.optimizers import SGD, Adam, LossScaleOptimizer
 from keras.optimizers.schedules import PolynomialDecay
 from keras.regularizers import L2
 from lasso_models import (
+    EAGERLY,
     STRENGTHS,
     adam,
     assert_weights,
@@ -48,11 +49,17 @@ def assert_some_zeros(weights):
     assert 0 < np.mean(weights["deviations"] == 0) < 0.95
 
 
+def in_graph(rule, name) -> dict:
+    """Every option is traced with one of the two rules and run eagerly with the other."""
+    is_even = list(OPTIONS).index(name) % 2 == 0
+    return {} if is_even == (rule == "adam") else EAGERLY
+
+
 @each_option
 def test_adam_equals_numpy(name, task, rng):
     model, options = lasso_model(rng), OPTIONS[name]
     expected = expected_weights(model.layers[0], task, **adam(), **options)
-    fit(model, task, ProximalAdam(0.1, **options))
+    fit(model, task, ProximalAdam(0.1, **options), **in_graph("adam", name))
     assert_weights(model.layers[0], expected)
     if name != "ema":  # a mean of zeros and others
         assert_some_zeros(expected)
@@ -62,8 +69,7 @@ def test_adam_equals_numpy(name, task, rng):
 def test_sgd_equals_numpy(name, task, rng):
     model, options = lasso_model(rng), OPTIONS[name]
     expected = expected_weights(model.layers[0], task, **options)
-    # Without a graph, as with one above: that takes TensorFlow a second to make.
-    fit(model, task, ProximalSGD(0.5, **options), run_eagerly=BACKEND == "tensorflow")
+    fit(model, task, ProximalSGD(0.5, **options), **in_graph("sgd", name))
     assert_weights(model.layers[0], expected)
     if name != "ema":
         assert_some_zeros(expected)
@@ -99,7 +105,9 @@ def test_other_rules_equal_numpy(name, task, rng):
     optimizer, options = RULES[name]
     model = lasso_model(rng)
     expected = expected_weights(model.layers[0], task, epochs=3, **options)
-    fit(model, task, optimizer(), epochs=3)
+    # A schedule and a scale that changes are read within the graph.
+    of_training = {} if name in ("schedule", "dynamic scale") else EAGERLY
+    fit(model, task, optimizer(), epochs=3, **of_training)
     assert_weights(model.layers[0], expected)
     assert_some_zeros(expected)
 
@@ -133,7 +141,9 @@ def test_with_a_halo_it_equals_numpy(of_layer, jit_compile, task, rng):
 @pytest.mark.parametrize(
     "of_training",
     [
-        pytest.param({"run_eagerly": True}, marks=not_on("jax", "did so above")),
+        pytest.param(
+            {"run_eagerly": True}, marks=not_on("jax", "would compile each operation")
+        ),
         pytest.param({"steps_per_execution": 2}, marks=not_on("torch", "takes one")),
     ],
     ids=["eagerly", "several steps at once"],
@@ -154,8 +164,8 @@ def test_a_shared_layer_is_shrunk_once(task, rng):
     outputs = keras.layers.Add()([layer(first), layer(second)])
     twice = keras.Model([first, second], outputs)
     other = rng.normal(size=x.shape).astype("float32")
-    fit(once, (x + other, y), ProximalAdam(0.1))
-    fit(twice, ([x, other], y), ProximalAdam(0.1))
+    fit(once, (x + other, y), ProximalAdam(0.1), **EAGERLY)
+    fit(twice, ([x, other], y), ProximalAdam(0.1), **EAGERLY)
     expected = to_numpy(once.layers[0].deviations)
     found = to_numpy(layer.deviations)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
@@ -172,7 +182,7 @@ def test_without_kinks_it_is_the_plain_optimizer(ours, theirs, task, rng):
     for kind in (ours, theirs):
         ridge = {f"{place}_regularizer": L2(0.1) for place in ("tie", "off_template")}
         models.append(lasso_model(np.random.default_rng(0), **ridge))
-        fit(models[-1], task, kind(0.1))
+        fit(models[-1], task, kind(0.1), **EAGERLY)
     # On torch the plain ones update all variables at once.
     rtol = 1e-5 if BACKEND == "torch" else 0
     for weights in zip(*(model.weights for model in models), strict=True):
@@ -187,7 +197,8 @@ def test_other_variables_are_trained_by_adam_itself(task, rng):
         head = keras.layers.Dense(1, kernel_initializer="ones")
         parts = [keras.Input((5, 2)), layer, keras.layers.Flatten(), head]
         models.append(keras.Sequential(parts))
-        fit(models[-1], (x[:4], np.ones((4, 1), "float32")), optimizer, epochs=1)
+        ones = np.ones((4, 1), "float32")
+        fit(models[-1], (x[:4], ones), optimizer, epochs=1, **EAGERLY)
     for ours, theirs in zip(*(model.weights for model in models), strict=True):
         if "deviations" in ours.name:
             assert (np.abs(to_numpy(ours) - to_numpy(theirs)) > 1e-3).any()
@@ -199,7 +210,8 @@ def test_the_reported_loss_has_the_penalties_in_it(task, rng):
     model = lasso_model(rng)
     penalties = sum(map(to_numpy, model.layers[0].penalties().values()))
     x, y = task
-    history = fit(model, (x[:4], y[:4]), ProximalAdam(0.1), epochs=1)
+    data, optimizer = (x[:4], y[:4]), ProximalAdam(0.1)
+    history = fit(model, data, optimizer, epochs=1, metrics=["mse"], **EAGERLY)
     assert penalties > 0.05
     np.testing.assert_allclose(history["loss"][0] - history["mse"][0], penalties, rtol=1e-4)
 
@@ -237,10 +249,10 @@ def test_strengths_changed_between_fits_without_compiling(task, rng):
 def test_compiled_again_with_adam_it_has_the_gradient_of_the_penalties(task, rng):
     model = lasso_model(rng)
     layer = model.layers[0]
-    fit(model, task, ProximalAdam(0.1))
+    fit(model, task, ProximalAdam(0.1), **EAGERLY)
     assert_some_zeros(flat_weights(layer))
     expected = expected_weights(layer, task, is_proximal=False, **adam())
-    fit(model, task, Adam(0.1))
+    fit(model, task, Adam(0.1), **EAGERLY)
     assert_weights(layer, expected)
 
 

@@ -4,9 +4,9 @@ import independent
 import keras
 import numpy as np
 import oracle
-import pytest
 from backends import KERAS_2, at_once, gradients
-from conv_cases import CASES_2D
+from conv_cases import CASES
+from covering import each_combination
 from keras import regularizers
 from keras.ops import convert_to_numpy as to_numpy
 from oracle import within_halo
@@ -78,10 +78,9 @@ def expected_penalties(case, pair, weights):
     )
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=map("-".join, PAIRS))
-@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
-@pytest.mark.parametrize("halo", [None, 1])
-def test_values_equal_an_independent_computation_in_float64(halo, case, pair, rng):
+@each_combination(each_case[1], [None, 1], PAIRS)
+def test_values_equal_an_independent_computation_in_float64(name, halo, pair, rng):
+    case = CASES[name]
     layer = penalized_layer(case, pair, rng, halo=halo)
     weights = numpy_weights(layer) | {"deviations": dense_deviations(layer)}
     expected = expected_penalties(case, pair, weights)
@@ -95,13 +94,11 @@ def test_values_equal_an_independent_computation_in_float64(halo, case, pair, rn
     np.testing.assert_allclose(losses, given, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=map("-".join, PAIRS))
-@pytest.mark.parametrize("halo", [None, 0])
-@pytest.mark.parametrize(
-    "name", ["origin", "many_filters", "groups", "explicit_past_kernel"]
+@each_combination(
+    ["origin", "many_filters", "groups", "explicit_past_kernel"], [None, 0], PAIRS
 )
 def test_gradients_agree_with_finite_differences(name, halo, pair, rng):
-    case = CASES_2D[name]
+    case = CASES[name]
     layer = penalized_layer(case, pair, rng, halo=halo)
     weights = numpy_weights(layer) | {"deviations": dense_deviations(layer)}
     variables = [layer.deviations, layer.bias_deviations]

@@ -285,34 +285,34 @@ def test_rematerialization(images, registration):
 # that are added in `call`, here as with any layer. Devices are fixed at start-up, hence
 # a process of its own.
 TWO_DEVICES = """
-import sys, keras, numpy as np, tensorflow as tf
+import keras, numpy as np, tensorflow as tf
 from keras_softconv import SoftConv2D
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
-devices = ["CPU:0", "CPU:1"][: int(sys.argv[1])]
-with tf.distribute.MirroredStrategy(devices).scope():
-    layer = SoftConv2D(
-        1, 3, deviation_initializer="ones", kernel_initializer="zeros",
-        penalty_registration=sys.argv[2], tie_regularizer=keras.regularizers.L2(1),
-        off_template_regularizer=keras.regularizers.L2(1),
-    )
-    model = keras.Sequential([
-        keras.Input((4, 4, 1)), layer, keras.layers.BatchNormalization(synchronized=True)
-    ])
-    model.compile(keras.optimizers.SGD(0.1), "mse")
-x = np.zeros((4, 4, 4, 1), "float32")
-model.fit(x, np.zeros((4, 2, 2, 1)), batch_size=4, verbose=0)
-deviations = layer.get_weights()[1]
-print(deviations.max(), deviations.min())
+for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
+    with tf.distribute.MirroredStrategy(devices).scope():
+        layer = SoftConv2D(
+            1, 3, deviation_initializer="ones", kernel_initializer="zeros",
+            penalty_registration="regularizer", tie_regularizer=keras.regularizers.L2(1),
+            off_template_regularizer=keras.regularizers.L2(1),
+        )
+        model = keras.Sequential([
+            keras.Input((4, 4, 1)), layer,
+            keras.layers.BatchNormalization(synchronized=True),
+        ])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+    x = np.zeros((4, 4, 4, 1), "float32")
+    model.fit(x, np.zeros((4, 2, 2, 1)), batch_size=4, verbose=0)
+    deviations = layer.get_weights()[1]
+    print(deviations.max(), deviations.min())
 """
 
 
+@pytest.mark.slow
 @tensorflow_only
 def test_regularizers_survive_synchronized_batch_normalization():
-    for devices in (1, 2):
-        printed = run("-c", TWO_DEVICES, devices, "regularizer")
-        # One step of rate 0.1 on the penalty w ** 2 alone takes 1 to 0.8.
-        weights = [float(word) for word in printed.split()]
-        np.testing.assert_allclose(weights, [0.8, 0.8], rtol=1e-6)
+    # One step of rate 0.1 on the penalty w ** 2 alone takes 1 to 0.8.
+    weights = [float(word) for word in run("-c", TWO_DEVICES).split()]
+    np.testing.assert_allclose(weights, [0.8] * 4, rtol=1e-6)

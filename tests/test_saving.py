@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 from backends import BACKEND, not_on, not_on_keras_2, tensorflow_only
+from cheap_training import random_images
 from keras.ops import convert_to_numpy as to_numpy
 from processes import run, skip_without
-from soft_models import export, soft_model
+from soft_models import compile_and_build, export, soft_model
 
 from keras_softconv import SoftConv1D, SoftConv2D, SoftConv3D
 
@@ -18,10 +19,16 @@ each_halo = pytest.mark.parametrize("halo", [None, 1], ids=["dense", "halo"])
 def trained_model(images, **arguments) -> keras.Model:
     """With weights, optimizer slots and a strength that are not the first ones."""
     model = soft_model(**{"tie_regularizer": keras.regularizers.L1(0.25)} | arguments)
-    model.compile("adam", "mse")
+    compile_and_build(model, "adam")
     train(model, images, epochs=2)
     model.layers[0].tie_strength.assign(7.0)
     return model
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A trained model of each storage, for the tests that only look at it."""
+    return {halo: trained_model(random_images(), halo=halo) for halo in (None, 1)}
 
 
 def train(model, images, epochs) -> list[float]:
@@ -41,23 +48,23 @@ def assert_same_model(copy, model, images):
 
 @each_halo
 class TestSaving:
-    def test_keras_file(self, images, tmp_path, halo):
-        model = trained_model(images, halo=halo)
+    def test_keras_file(self, images, tmp_path, halo, trained):
+        model = trained[halo]
         model.save(tmp_path / "model.keras")
         loaded = keras.models.load_model(tmp_path / "model.keras")
         assert_same_model(loaded, model, images)
         losses = [one.evaluate(*images, verbose=0) for one in (loaded, model)]
         assert losses[0] == losses[1]
 
-    def test_weights_file(self, images, tmp_path, halo):
-        model, other = trained_model(images, halo=halo), soft_model(halo=halo)
+    def test_weights_file(self, tmp_path, halo, trained):
+        model, other = trained[halo], soft_model(halo=halo)
         model.save_weights(tmp_path / "model.weights.h5")
         other.load_weights(tmp_path / "model.weights.h5")
         for ours, theirs in zip(other.weights, model.weights, strict=True):
             np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
 
-    def test_clone(self, images, halo):
-        model = trained_model(images, halo=halo)
+    def test_clone(self, images, halo, trained):
+        model = trained[halo]
         clone = keras.models.clone_model(model)
         assert float(clone.layers[0].tie_strength) == 1.0  # weights are new
         clone.set_weights(model.get_weights())
@@ -114,14 +121,17 @@ for storage, halo in (("dense", None), ("halo", 1)):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_there_and_back_again_between_backends(images, tmp_path, backend, monkeypatch):
+def test_there_and_back_again_between_backends(
+    images, tmp_path, backend, monkeypatch, trained
+):
     if backend == BACKEND:
         pytest.skip("every other test saves and loads with one backend")
     skip_without(backend)
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", images[0])
-    models = {"dense": trained_model(images), "halo": trained_model(images, halo=1)}
+    models = {"dense": trained[None], "halo": trained[1]}
     for storage, model in models.items():
         model.save(f"here-{storage}.keras")
     run("-c", OTHER_PROCESS, KERAS_BACKEND=backend)
@@ -139,9 +149,9 @@ def test_there_and_back_again_between_backends(images, tmp_path, backend, monkey
 @each_halo
 @not_on("torch", "has no SavedModel")
 @pytest.mark.filterwarnings("ignore:The `native_serialization` parameter")  # of jax2tf
-def test_saved_model(images, tmp_path, halo):
+def test_saved_model(images, tmp_path, halo, trained):
     tensorflow = pytest.importorskip("tensorflow")
-    model = trained_model(images, halo=halo)
+    model = trained[halo]
     export(model, tmp_path / "export")
     exported = tensorflow.saved_model.load(tmp_path / "export")
     outputs = exported.serve(images[0])
@@ -163,9 +173,9 @@ def test_large_layer_exports_a_small_graph(tmp_path):
 @tensorflow_only
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 @not_on_keras_2("leaves that to TensorFlow's converter")
-def test_litert(images, tmp_path, halo):
+def test_litert(images, tmp_path, halo, trained):
     tensorflow = pytest.importorskip("tensorflow")
-    model, path = trained_model(images, halo=halo), str(tmp_path / "model.tflite")
+    model, path = trained[halo], str(tmp_path / "model.tflite")
     model.export(path, format="litert", verbose=False)
     interpreter = tensorflow.lite.Interpreter(path)
     run_signature = interpreter.get_signature_runner()

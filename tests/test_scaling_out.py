@@ -37,6 +37,7 @@ def test_python_of_the_page_on_tensorflow(tmp_path, monkeypatch):
     assert list((tmp_path / "logs" / "softconv").iterdir())
 
 
+@pytest.mark.slow
 @needs_jax
 def test_python_of_the_page_on_jax(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -55,6 +56,7 @@ def results(printed) -> list[float]:
     return [float(loss), float(accuracy)]
 
 
+@pytest.mark.slow
 @needs_jax
 def test_the_example_in_two_processes(tmp_path):
     address = free_address()
@@ -71,6 +73,7 @@ def test_the_example_in_two_processes(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
 
 
+@pytest.mark.slow
 def test_the_example_on_two_devices_of_tensorflow(tmp_path):
     options = "--epochs", "2", "--devices", "2", "--log-dir", tmp_path
     printed = run(EXAMPLE, *options, KERAS_BACKEND="tensorflow")

@@ -34,6 +34,7 @@ def errors_of_sums(sharing, weights, run) -> list[float]:
     return np.array(found) / expected - 1
 
 
+@pytest.mark.slow
 @ways_to_run
 @pytest.mark.parametrize(
     ("halo", "side", "filters"),
