@@ -5,6 +5,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
     TENSORS,
     EventAccumulator,
 )
+from tensorboard.summary.writer import event_file_writer
 from tensorboard.util.tensor_util import make_ndarray
 
 from keras_softconv import SoftConv2D
@@ -35,20 +36,32 @@ def of_plugin(events, plugin) -> dict[str, list]:
     }
 
 
+def number_files_from_zero(monkeypatch):
+    """Files of one second are read in the order of their names, where 10 is before 9."""
+    counter = event_file_writer.AtomicCounter(0)
+    monkeypatch.setattr(event_file_writer, "_global_uid", counter)
+
+
 def steps(events) -> list[int]:
     return [step for step, _ in events]
 
 
+def soft_layers_of(names, model, **arguments) -> keras.Model:
+    layers = [SoftConv2D(3, 3, padding="same", name=name, **arguments) for name in names]
+    return keras.Sequential([keras.Input((5, 4, 2)), *layers], name=model)
+
+
+def one_layer(**arguments) -> keras.Model:
+    return soft_layers_of("a", "one", **arguments)
+
+
 def two_layers(**arguments) -> keras.Model:
-    layers = [
-        SoftConv2D(3, 3, padding="same", name=name, **arguments) for name in ("a", "b")
-    ]
-    return keras.Sequential([keras.Input((5, 4, 2)), *layers], name="two")
+    return soft_layers_of("ab", "two", **arguments)
 
 
 def fit(model, images, *callbacks, epochs=4):
     """Two steps an epoch."""
     if getattr(model, "optimizer", None) is None:
-        model.compile("adam", "mse")
+        model.compile("sgd", "mse")
     x, y = images
     model.fit(x, y, epochs=epochs, batch_size=4, callbacks=list(callbacks), verbose=0)

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 import pytest
 from backends import BACKEND, not_on_keras_2
+from cheap_training import ignore_compiled_data, rewinding, uncompiled
+from covering import covering
+from soft_models import dense_deviations
 
 from keras_softconv import SoftConv1D
 from keras_softconv.callbacks import AdaptiveStrengths
@@ -11,9 +14,13 @@ from keras_softconv.callbacks.curvature import Curvature
 from keras_softconv.compat import name_of
 from keras_softconv.regularizers import FamilyStrengths
 
+pytestmark = pytest.mark.filterwarnings(ignore_compiled_data)
+
 L1, L2 = keras.regularizers.L1, keras.regularizers.L2
 N, SIZE, NOISE = 150, 8, 0.5
 OUTPUTS = SIZE - 2
+STEPS = 20  # of an epoch
+TIE, OFF = "model/soft/tie_strength", "model/soft/off_template_strength"
 
 
 def family_ids() -> np.ndarray:
@@ -33,20 +40,32 @@ def examples(rng, spread, scale=0.0):
     return x, y.astype("float32")[..., None]
 
 
-def fitted(x, y, callbacks=(), epochs=40, **arguments):
-    """Trained to the end, for the strengths that it has from time to time."""
+def new_model(**arguments):
     arguments = {
         "tie_regularizer": L2(1e-3),
         "off_template_regularizer": L2(2e-3),
     } | arguments
     layer = SoftConv1D(1, 3, name="soft", **arguments)
     model = keras.Sequential([keras.Input((SIZE, 1)), layer], name="model")
-    model.compile(keras.optimizers.Adam(0.02), "mse")
+    at_once = STEPS if BACKEND == "tensorflow" else 1  # the same steps, in less time
+    model.compile(keras.optimizers.Adam(0.02), "mse", steps_per_execution=at_once)
+    return model
+
+
+@pytest.fixture(scope="module")
+def rewound():
+    """A function that returns always the same model, as if it were new."""
+    keras.utils.set_random_seed(0)
+    return rewinding(new_model())
+
+
+def fitted(model, x, y, callback, epochs=40):
+    """Its layer, trained to the end for the strengths that it has from time to time."""
+    x, y = (np.tile(part, (STEPS, 1, 1)) for part in (x, y))
     model.fit(
-        np.tile(x, (20, 1, 1)), np.tile(y, (20, 1, 1)), batch_size=N, epochs=epochs,
-        verbose=0, shuffle=False, callbacks=list(callbacks),
-    )  # fmt: skip
-    return layer
+        x, y, batch_size=N, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback]
+    )
+    return model.layers[-1]
 
 
 def evidence_updates(x, y, ids, factors, updates=200):
@@ -90,35 +109,79 @@ def closed_form(x, y, ids, prior):
     return solution[:3], deviations, solution[3 + size], solution[4 + size :]
 
 
-@pytest.mark.parametrize(("spread", "scale"), [(0.5, 0.15), (0.1, 0.4)])
-def test_training_ends_at_the_fixed_point_of_an_independent_computation(spread, scale, rng):
+@pytest.mark.parametrize(
+    ("spread", "scale"), [(0.5, 0.15), pytest.param(0.1, 0.4, marks=pytest.mark.slow)]
+)
+def test_training_ends_at_the_fixed_point_of_an_independent_computation(
+    spread, scale, rng, rewound
+):
     x, y = examples(rng, spread, scale)
     adaptive = AdaptiveStrengths(x, y, update_freq=2, probes=32)
-    layer = fitted(x, y, [adaptive], epochs=80)
+    layer = fitted(rewound(), x, y, adaptive, epochs=80)
     strengths, noise = evidence_updates(x, y, family_ids(), np.array([1e-3, 2e-3]))
     found = adaptive.history[-1]
-    names = ["model/soft/tie_strength", "model/soft/off_template_strength"]
     # The curvature is drawn at random.
-    np.testing.assert_allclose([found[name] for name in names], strengths, rtol=0.05)
+    np.testing.assert_allclose([found[TIE], found[OFF]], strengths, rtol=0.05)
     np.testing.assert_allclose(found["noise_variance"], noise, rtol=0.02)
     np.testing.assert_allclose(found["noise_variance"], NOISE**2, rtol=0.15)
-    assert float(layer.tie_strength) == np.float32(found[names[0]])
+    assert float(layer.tie_strength) == np.float32(found[TIE])
 
 
-def test_a_convolution_is_found_to_be_one_and_does_not_collapse_otherwise(rng):
+@pytest.mark.parametrize(
+    ("tie", "off", "use_bias"), covering([L2(0.1), None], [L2(0.2), None], [True, False])
+)
+def test_an_update_is_that_of_the_formula(tie, off, use_bias, rng):
+    x, y = (part[:20] for part in examples(rng, 0.5, 0.3))
+    model = new_model(
+        tie_regularizer=tie,
+        off_template_regularizer=off,
+        use_bias=use_bias,
+        deviation_initializer="glorot_uniform",
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    # The curvature of one example at a time is no matter of chance here.
+    adaptive = AdaptiveStrengths(x, y, update_freq=1, probes=1, batch_size=1)
+    with uncompiled():
+        model.fit(x, y, verbose=0, callbacks=[adaptive])
+        squares = ((model.predict(x, verbose=0).astype("float64") - y) ** 2).sum()
+    (found,) = adaptive.history
+    deviations = dense_deviations(model.layers[-1]).reshape(SIZE, OUTPUTS)
+    ids, of_bias = family_ids(), OUTPUTS if use_bias else 0
+    curvature = (x.astype("float64") ** 2).sum(axis=0) * np.ones(OUTPUTS)
+    free, gammas, strengths = 3 + bool(use_bias), {}, {}
+    for name, regularizer, members, biases in (
+        (TIE, tie, ids >= 0, of_bias),
+        (OFF, off, ids < 0, 0),
+    ):
+        if regularizer is None:
+            free += members.sum() + biases
+            continue
+        prior = y.size * float(regularizer.l2)
+        gammas[name] = (curvature / (curvature + prior))[members].sum()
+        gammas[name] += biases * len(x) / (len(x) + prior)
+        strengths[name] = gammas[name] / (prior * (deviations[members] ** 2).sum())
+    noise = squares / (y.size - sum(gammas.values()) - free)
+    expected = {name: noise * strength for name, strength in strengths.items()}
+    assert found.keys() == {"epoch", "noise_variance", *expected}
+    for name, value in (expected | {"noise_variance": noise}).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_convolution_is_found_to_be_one_and_does_not_collapse_otherwise(rng, rewound):
     x, y = examples(rng, spread=0.0)
     adaptive = AdaptiveStrengths(x, y, update_freq=2, bounds=(1e-3, 1e4))
-    layer = fitted(x, y, [adaptive], epochs=60)
+    layer = fitted(rewound(), x, y, adaptive, epochs=60)
     assert float(layer.tie_strength) > 100
     x, y = examples(rng, spread=0.5)
     again = AdaptiveStrengths(x, y, update_freq=2, bounds=(1e-3, 1e4))
-    assert float(fitted(x, y, [again], epochs=60).tie_strength) < 20
+    assert float(fitted(rewound(), x, y, again, epochs=60).tie_strength) < 20
 
 
-def test_bounds_hold(rng):
+def test_bounds_hold(rng, rewound):
     x, y = examples(rng, spread=0.5, scale=0.3)
     adaptive = AdaptiveStrengths(x, y, update_freq=1, bounds=(30.0, 40.0))
-    layer = fitted(x, y, [adaptive], epochs=3)
+    layer = fitted(rewound(), x, y, adaptive, epochs=3)
     for strength in (layer.tie_strength, layer.off_template_strength):
         assert 30 <= float(strength) <= 40
 
@@ -132,7 +195,8 @@ def test_each_family_may_have_its_own_strength(rng):
     y = x[..., 0] @ kernel + NOISE * rng.normal(size=(N, OUTPUTS))
     y = y.astype("float32")[..., None]
     adaptive = AdaptiveStrengths(x, y, update_freq=2)
-    layer = fitted(x, y, [adaptive], tie_regularizer=FamilyStrengths(L2(1e-3)))
+    model = new_model(tie_regularizer=FamilyStrengths(L2(1e-3)))
+    layer = fitted(model, x, y, adaptive)
     found = adaptive.history[-1]
     strengths = found["model/soft/tie_family_strengths"]
     assert strengths[1] < 0.2 * min(strengths[0], strengths[2])
@@ -142,11 +206,11 @@ def test_each_family_may_have_its_own_strength(rng):
     np.testing.assert_allclose(saved, strengths, rtol=1e-6)
 
 
-def test_an_output_of_another_shape_than_y_is_refused(rng):
+def test_an_output_of_another_shape_than_y_is_refused(rng, rewound):
     x, y = examples(rng, 0.1)
     message = "outputs of shape \\(None, 6, 1\\) and `y` of shape \\(150, 6\\)"
     with pytest.raises(ValueError, match=message):
-        fitted(x, y, [AdaptiveStrengths(x, y[..., 0], update_freq=1)], epochs=1)
+        fitted(rewound(), x, y, AdaptiveStrengths(x, y[..., 0], update_freq=1), epochs=1)
 
 
 def test_curvature_is_that_of_the_jacobian(rng):
@@ -156,8 +220,7 @@ def test_curvature_is_that_of_the_jacobian(rng):
     model = keras.Sequential([keras.Input((SIZE, 1)), layer, keras.layers.Flatten(), head])
     y = rng.normal(size=(20, 2)).astype("float32")
     data = Curvature(model, [layer.deviations], x, y, batch_size=8)
-    probes = 600 if BACKEND == "torch" else 2000
-    squares, number, curvatures = data.measure(probes, rng)
+    squares, number, curvatures = data.measure(600, rng)
     (curvature,) = curvatures.values()
     weights = keras.ops.convert_to_numpy(head.kernel)
     hidden = x.reshape(20, SIZE) @ keras.ops.convert_to_numpy(layer.kernel).reshape(
@@ -209,8 +272,7 @@ def test_bad_arguments(arguments, message):
 )
 def test_what_is_no_gaussian_model_is_refused(regularizers, loss, message, rng):
     x, y = examples(rng, 0.1)
-    layer = SoftConv1D(1, 3, name="soft", **regularizers)
-    model = keras.Sequential([keras.Input((SIZE, 1)), layer], name="model")
+    model = new_model(**regularizers)
     model.compile("sgd", loss)
     with pytest.raises(ValueError, match=message):
         model.fit(x, y, verbose=0, callbacks=[AdaptiveStrengths(x, y)])
@@ -227,10 +289,11 @@ def test_frozen_layers_and_deviations_at_zero_are_left_alone(rng):
     kept.freeze_structure()
     model.compile(keras.optimizers.SGD(0.0), "mse")
     adaptive = AdaptiveStrengths(x, y, update_freq=1)
-    model.fit(x, y, verbose=0, callbacks=[adaptive])
+    with uncompiled():
+        model.fit(x, y, verbose=0, callbacks=[adaptive])
     found = adaptive.history[0]
     names = {name for name in found if "/" in name}
-    assert names == {"model/soft/tie_strength", "model/soft/off_template_strength"}
+    assert names == {TIE, OFF}
     assert float(frozen.tie_strength) == 1
     assert float(kept.tie_strength) == 0
     assert float(soft.tie_strength) == 1  # the rate is 0, and deviations begin there
@@ -239,7 +302,7 @@ def test_frozen_layers_and_deviations_at_zero_are_left_alone(rng):
 def test_unpenalised_deviations_count_as_free_weights(rng):
     x, y = examples(rng, 0.5)
     adaptive = AdaptiveStrengths(x, y, update_freq=20, probes=32)
-    fitted(x, y, [adaptive], off_template_regularizer=None)
+    fitted(new_model(off_template_regularizer=None), x, y, adaptive)
     # Dense and nearly free: the residuals alone would give a quarter less.
     np.testing.assert_allclose(adaptive.history[-1]["noise_variance"], 0.25, rtol=0.12)
 
@@ -252,7 +315,7 @@ def test_loss_weights_are_refused(rng):
         model.fit(x, y, verbose=0, callbacks=[AdaptiveStrengths(x, y)])
 
 
-def test_training_that_ends_before_an_update_is_warned_of(rng):
+def test_training_that_ends_before_an_update_is_warned_of(rng, rewound):
     x, y = examples(rng, 0.1)
     with pytest.warns(UserWarning, match="made no update.*before epoch 3"):
-        fitted(x, y, [AdaptiveStrengths(x, y, update_freq=3)], epochs=2)
+        fitted(rewound(), x, y, AdaptiveStrengths(x, y, update_freq=3), epochs=2)

@@ -1,12 +1,13 @@
 """Training that is killed and started again ends where it would have ended anyway."""
 
 import signal
+from functools import cache
 
 import keras
 import numpy as np
 import pytest
 from backends import forget, not_on_keras_2
-from event_files import read
+from event_files import number_files_from_zero, read
 from keras.callbacks import BackupAndRestore
 from keras.ops import convert_to_numpy as to_numpy
 from processes import run
@@ -15,6 +16,7 @@ from soft_models import soft_model
 from keras_softconv.callbacks import StructureMonitor
 
 EPOCHS, BATCHES = 3, 4
+HALOS = {"dense": None, "halo": 1}
 
 
 class Stop(keras.callbacks.Callback):
@@ -40,6 +42,7 @@ def train(callbacks, **arguments) -> keras.Model:
     x, y = (random.normal(size=(8, 5, 4, channels)) for channels in (2, 3))
     model = soft_model(**arguments)
     model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
     model.fit(
         x, y, batch_size=2, epochs=EPOCHS, shuffle=False, callbacks=callbacks, verbose=0
     )
@@ -58,32 +61,64 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import door
-from test_backup import Stop, callbacks_of, train
+from test_backup import HALOS, Stop, callbacks_of, train
 
 kill = Stop(lambda: os.kill(os.getpid(), signal.SIGKILL))
-halo = None if sys.argv[3] == "dense" else 1
-train([*callbacks_of(Path(sys.argv[1]), sys.argv[2]), kill], halo=halo)
+train([*callbacks_of(Path(sys.argv[1]), sys.argv[2]), kill], halo=HALOS[sys.argv[3]])
 """
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A function of the storage: the weights and logs of a training that nobody stops."""
+
+    @cache
+    def trained(storage):
+        folder = tmp_path_factory.mktemp(storage)
+        model = train([StructureMonitor(folder, "batch")], halo=HALOS[storage])
+        return [to_numpy(one).copy() for one in model.variables], read(folder / "softconv")
+
+    return trained
+
+
+def check_resumed(folder, order, storage, undisturbed):
+    """Training that goes on in a folder ends where it does undisturbed."""
+    weights, logged = undisturbed
+    before = list((folder / "logs" / "softconv").iterdir())
+    resumed = train(callbacks_of(folder, order), halo=HALOS[storage])
+    for ours, theirs in zip(resumed.variables, weights, strict=True):
+        np.testing.assert_allclose(to_numpy(ours), theirs, rtol=1e-6, atol=1e-7)
+    check_logs(folder, before, logged)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "storage"), [("monitor first", "dense"), ("backup first", "halo")]
 )
-def test_resumes_after_being_killed(tmp_path, order, storage):
-    halo = None if storage == "dense" else 1
-    undisturbed = train([StructureMonitor(tmp_path / "all", "batch")], halo=halo)
+def test_resumes_after_being_killed(tmp_path, order, storage, undisturbed):
     backend = {"KERAS_BACKEND": keras.backend.backend()}
     run("-c", KILLED, tmp_path, order, storage, returncode=-signal.SIGKILL, **backend)
-    before = list((tmp_path / "logs" / "softconv").iterdir())
-    resumed = train(callbacks_of(tmp_path, order), halo=halo)
-    for ours, theirs in zip(resumed.variables, undisturbed.variables, strict=True):
-        np.testing.assert_allclose(to_numpy(ours), to_numpy(theirs), rtol=1e-6, atol=1e-7)
-    check_logs(tmp_path, before)
+    check_resumed(tmp_path, order, storage, undisturbed(storage))
 
 
-def check_logs(folder, before):
+class Stopped(Exception):
+    pass
+
+
+def stop():
+    raise Stopped
+
+
+def test_resumes_after_being_stopped(tmp_path, undisturbed):
+    order, storage = "monitor first", "dense"
+    with pytest.raises(Stopped):
+        train([*callbacks_of(tmp_path, order), Stop(stop)], halo=HALOS[storage])
+    check_resumed(tmp_path, order, storage, undisturbed(storage))
+
+
+def check_logs(folder, before, expected):
     """Both parts are whole; what came after the backup stands there twice and alike."""
-    logs, expected = folder / "logs" / "softconv", read(folder / "all" / "softconv")
+    logs = folder / "logs" / "softconv"
     (part,) = before
     (rest,) = set(logs.iterdir()) - set(before)
     saved, killed, last = BATCHES * (EPOCHS - 1), BATCHES * (EPOCHS - 1) + 2, 12
@@ -107,14 +142,10 @@ def check_logs(folder, before):
 
 
 @not_on_keras_2("goes on within the epoch")
-def test_a_backup_within_an_epoch_begins_the_epoch_again(tmp_path):
+def test_a_backup_within_an_epoch_begins_the_epoch_again(tmp_path, monkeypatch):
+    number_files_from_zero(monkeypatch)
+
     # Keras keeps the weights of the batch but goes back to the start of its epoch.
-    class Stopped(Exception):
-        pass
-
-    def stop():
-        raise Stopped
-
     def backup():
         return BackupAndRestore(tmp_path / "backup", save_freq=1)
 

@@ -9,12 +9,15 @@ import keras
 import numpy as np
 import pytest
 from backends import BACKEND, not_on, tensorflow_only
-from event_files import read
+from cheap_training import ignore_compiled_data, random_images, rewinding, uncompiled
+from event_files import number_files_from_zero, read
 from soft_models import numpy_weights, path_of, soft_model
 
 from keras_softconv import SoftConv2D
 from keras_softconv.callbacks import StructureMonitor
 from keras_softconv.diagnostics import soft_layers
+
+pytestmark = pytest.mark.filterwarnings(ignore_compiled_data)
 
 NAMES = [
     "family_variance",
@@ -64,8 +67,17 @@ class Witness(keras.callbacks.Callback):
 
 def compiled(model=None, **arguments):
     model = model or soft_model()
-    model.compile("adam", "mse", **arguments)
+    model.compile("sgd", "mse", **arguments)
     return model
+
+
+@pytest.fixture(scope="module")
+def rewound():
+    """A function that returns always the same model, as if it were new."""
+    keras.utils.set_random_seed(0)
+    model = soft_model()
+    model.compile("adam", "mse")
+    return rewinding(model)
 
 
 def fit(model, images, callbacks, epochs=3, batch_size=2, **arguments):
@@ -79,10 +91,15 @@ def fit(model, images, callbacks, epochs=3, batch_size=2, **arguments):
 
 @pytest.mark.parametrize(
     ("update_freq", "steps"),
-    [("epoch", [0, 4, 8, 12]), ("batch", list(range(13))), (5, [0, 5, 10])],
+    [
+        ("epoch", [0, 4, 8, 12]),
+        ("batch", list(range(13))),
+        (5, [0, 5, 10]),
+        (2, [0, 2, 4, 6, 8, 10, 12]),  # an epoch ends with one of them
+    ],
 )
-def test_tags_steps_and_values(images, tmp_path, update_freq, steps):
-    model, witness = compiled(), Witness()
+def test_tags_steps_and_values(images, tmp_path, rewound, update_freq, steps):
+    model, witness = rewound(), Witness()
     model.layers[0].tie_strength.assign(2.0)
     fit(model, images, [StructureMonitor(tmp_path, update_freq), witness])
     logged = read(tmp_path / "softconv")
@@ -100,38 +117,52 @@ def test_every_layer_of_a_nested_model(images, tmp_path):
     top = soft_model("top")
     model = keras.Sequential([keras.Input(x.shape[1:]), inner, keras.layers.Conv2D(2, 1),
                               *top.layers])  # fmt: skip
-    fit(compiled(model), images, [StructureMonitor(tmp_path)])
+    with uncompiled():
+        fit(compiled(model), images, [StructureMonitor(tmp_path)], epochs=1)
     paths = [f"{model.name}/{inner.name}/deep", f"{model.name}/top"]
     assert set(read(tmp_path / "softconv")) == {
         f"softconv/{path}/{name}" for path in paths for name in NAMES
     }
 
 
-@pytest.mark.parametrize("keras_first", [True, False])
-@pytest.mark.parametrize("keras_freq", ["epoch", "batch", 3])
-def test_beside_the_tensorboard_callback(images, tmp_path, keras_first, keras_freq):
-    def tensorboard(folder):
-        return keras.callbacks.TensorBoard(folder, update_freq=keras_freq)
-
-    both = [tensorboard(tmp_path / "both"), StructureMonitor(tmp_path / "both", 5)]
+def beside(model, folder, keras_freq, *monitors):
+    """Trains with Keras's own callback, and with other callbacks before and after it."""
+    before, after = monitors or ([], [])
     # That of Keras 2 looks at batches only if another callback does.
     batchwise = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
-    alone = [tensorboard(tmp_path / "alone"), batchwise]
-    for callbacks in (alone, both[:: 1 if keras_first else -1]):
-        keras.utils.set_random_seed(1)
-        fit(compiled(), images, callbacks, validation_data=images)
-    ours = read(tmp_path / "both" / "softconv")
+    tensorboard = keras.callbacks.TensorBoard(folder, update_freq=keras_freq)
+    keras.utils.set_random_seed(1)
+    images = random_images()
+    callbacks = [*before, tensorboard, *after, batchwise]
+    fit(model, images, callbacks, validation_data=images)
+
+
+@pytest.fixture(scope="module", params=["epoch", "batch", 3])
+def tensorboard_alone(request, rewound, tmp_path_factory):
+    """How often Keras's own callback writes, and the folder to which it did so alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    beside(rewound(), folder, request.param)
+    return request.param, folder
+
+
+@pytest.mark.parametrize("keras_first", [True, False])
+def test_beside_the_tensorboard_callback(tmp_path, rewound, tensorboard_alone, keras_first):
+    keras_freq, alone = tensorboard_alone
+    monitor = [StructureMonitor(tmp_path, 5)]
+    before, after = ([], monitor) if keras_first else (monitor, [])
+    beside(rewound(), tmp_path, keras_freq, before, after)
+    ours = read(tmp_path / "softconv")
     assert [[s for s, _ in events] for events in ours.values()] == [[0, 5, 10]] * 7
     for run in ("train", "validation"):
-        alone, beside = (read(tmp_path / kind / run) for kind in ("alone", "both"))
-        extra = {tag for tag in beside if "softconv" in tag}
+        expected, found = (read(folder / run) for folder in (alone, tmp_path))
+        extra = {tag for tag in found if "softconv" in tag}
         # Numbers in `logs` are everybody's, who comes later in the list.
         assert bool(extra) == (not keras_first and run == "train")
-        assert {tag: beside[tag] for tag in beside if tag not in extra} == alone
+        assert {tag: found[tag] for tag in found if tag not in extra} == expected
 
 
-def test_logs_are_seen_by_history_csv_and_early_stopping(images, tmp_path):
-    model = compiled()
+def test_logs_are_seen_by_history_csv_and_early_stopping(images, tmp_path, rewound):
+    model = rewound()
     tag = f"softconv/{path_of(model)}/off_template_mass"
     stop = keras.callbacks.EarlyStopping(tag, patience=1, min_delta=10.0, mode="min")
     file = tmp_path / "log.csv"
@@ -149,20 +180,34 @@ def test_logs_are_seen_by_history_csv_and_early_stopping(images, tmp_path):
     np.testing.assert_allclose([float(r[tag]) for r in rows], history[tag], rtol=1e-6)
 
 
-def test_a_second_fit_goes_on_where_the_first_ended(images, tmp_path):
-    model, monitor = compiled(), StructureMonitor(tmp_path)
-    fit(model, images, [monitor], epochs=2)
-    fit(model, images, [monitor], epochs=1)
+@pytest.mark.parametrize(
+    ("update_freq", "steps"),
+    [
+        ("epoch", [0, 2, 4, 6]),
+        ("batch", [0, 1, 2, 3, 4, 5, 6]),
+        (2, [0, 2, 4, 6]),
+    ],
+)
+def test_a_second_fit_goes_on_where_the_first_ended_and_writes_no_step_twice(
+    images, tmp_path, rewound, update_freq, steps, monkeypatch
+):
+    number_files_from_zero(monkeypatch)
+    model, monitor = rewound(), StructureMonitor(tmp_path, update_freq)
+    with uncompiled():
+        fit(model, images, [monitor], epochs=2, batch_size=4)
+        fit(model, images, [monitor], epochs=1, batch_size=4)
     for events in read(tmp_path / "softconv").values():
-        assert [step for step, _ in events] == [0, 4, 8, 12]
+        assert [step for step, _ in events] == steps
 
 
-def test_another_model_with_the_same_monitor_begins_anew(images, tmp_path):
+def test_another_model_with_the_same_monitor_begins_anew(images, tmp_path, monkeypatch):
+    number_files_from_zero(monkeypatch)
     monitor = StructureMonitor(tmp_path)
     first, second = compiled(), compiled(soft_model("other"))
-    fit(first, images, [monitor], epochs=1)
-    fit(second, images, [], epochs=1)
-    fit(second, images, [monitor], epochs=1)
+    with uncompiled():
+        fit(first, images, [monitor], epochs=1)
+        fit(second, images, [], epochs=1)
+        fit(second, images, [monitor], epochs=1)
     logged = read(tmp_path / "softconv")
     assert len(logged) == 14
     for tag, events in logged.items():
@@ -199,7 +244,7 @@ def test_an_optimizer_that_does_not_count_is_told(images, tmp_path):
     model = OwnOptimizer()
     model(images[0])
     message = r"`model.optimizer.iterations`, which stood at 0 all through epoch 0.*Train"
-    with pytest.warns(UserWarning, match=message):
+    with uncompiled(), pytest.warns(UserWarning, match=message):
         history = fit(compiled(model), images, [StructureMonitor(tmp_path)], epochs=1)
     # The numbers are in `logs` all the same.
     assert any(tag.endswith("family_variance") for tag in history.history)
@@ -215,7 +260,7 @@ def test_several_steps_per_execution(images, tmp_path):
 
 def test_mixed_precision_counts_the_optimizer_steps(images, tmp_path):
     model = soft_model(dtype="mixed_float16")
-    model.compile(keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam()), "mse")
+    model.compile(keras.mixed_precision.LossScaleOptimizer(keras.optimizers.SGD()), "mse")
     fit(model, images, [StructureMonitor(tmp_path)])
     for events in read(tmp_path / "softconv").values():
         assert [step for step, _ in events] == [0, 4, 8, 12]
@@ -236,7 +281,8 @@ def test_a_model_that_is_built_by_its_first_fit(images, tmp_path, update_freq, s
         assert [step for step, _ in events] == steps
 
 
-def test_only_scalars_leave_the_device(images, tmp_path, monkeypatch):
+def test_only_scalars_leave_the_device(images, tmp_path, rewound, monkeypatch):
+    model = rewound()
     sizes = []
     convert = keras.ops.convert_to_numpy
 
@@ -248,7 +294,7 @@ def test_only_scalars_leave_the_device(images, tmp_path, monkeypatch):
     monkeypatch.setattr("keras.ops.convert_to_numpy", witness)
     monitor, seen = StructureMonitor(tmp_path), []
     monitor.on_train_end = lambda logs=None: seen.extend(sizes)  # before the report
-    fit(compiled(), images, [monitor], epochs=2)
+    fit(model, images, [monitor], epochs=2)
     # Regularizers' factors, and the seven numbers of the layer, three times.
     assert max(seen) == 7
     assert seen.count(7) == 3

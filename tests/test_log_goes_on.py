@@ -9,7 +9,16 @@ import numpy as np
 import processes
 import pytest
 from backends import BACKEND
-from event_files import accumulated, fit, of_plugin, steps, two_layers
+from cheap_training import ignore_compiled_data, uncompiled
+from event_files import (
+    accumulated,
+    fit,
+    number_files_from_zero,
+    of_plugin,
+    one_layer,
+    steps,
+    two_layers,
+)
 from keras.ops import convert_to_numpy as to_numpy
 from tensorboard.backend.event_processing.plugin_event_accumulator import (
     EventAccumulator as PluginAccumulator,
@@ -19,11 +28,20 @@ from tensorboard.util.tensor_util import make_ndarray
 from keras_softconv import SoftConv2D, structure_report
 from keras_softconv.callbacks import StructureMonitor
 
+pytestmark = pytest.mark.filterwarnings(ignore_compiled_data)
+
+
+@pytest.fixture(autouse=True)
+def not_compiled(monkeypatch):
+    number_files_from_zero(monkeypatch)
+    with uncompiled():
+        yield
+
 
 def as_tensorboard_reads_it(folder) -> list[tuple]:
     """(step, value) of a tag, without those that are overtaken."""
     events = PluginAccumulator(str(folder / "softconv")).Reload()
-    found = events.Tensors("softconv/two/a/convolution_share")
+    found = events.Tensors("softconv/one/a/convolution_share")
     return [(one.step, make_ndarray(one.tensor_proto)) for one in found]
 
 
@@ -48,12 +66,9 @@ def test_two_fits_in_one_process_and_a_resumed_one_make_one_curve(images, tmp_pa
 @pytest.mark.parametrize("kept", [2, 3])
 def test_what_came_after_the_last_checkpoint_is_overtaken(images, tmp_path, kept):
     # `kept` steps are in the checkpoint; of 3, the start is not in the log.
-    model = two_layers()
-    model.compile("adam", "mse")
+    model = one_layer()
     x, y = images
-    model.fit(
-        x, y, batch_size=4, epochs=1, verbose=0, callbacks=[StructureMonitor(tmp_path)]
-    )
+    fit(model, images, StructureMonitor(tmp_path), epochs=1)
     if kept == 3:
         model.train_on_batch(x[:4], y[:4])
     model.save(tmp_path / "model.keras")
@@ -62,12 +77,12 @@ def test_what_came_after_the_last_checkpoint_is_overtaken(images, tmp_path, kept
     fit(model, images, StructureMonitor(tmp_path), epochs=1)
     found = as_tensorboard_reads_it(tmp_path)
     assert steps(found) == [0, 2, *range(3, kept + 1), kept + 2]
-    now = structure_report(model)["two/a"]["convolution_share"]
+    now = structure_report(model)["one/a"]["convolution_share"]
     np.testing.assert_allclose(found[-1][1], now, rtol=1e-6)
 
 
 def test_the_same_monitor_goes_back_to_an_earlier_step(images, tmp_path):
-    model, monitor = two_layers(), StructureMonitor(tmp_path, update_freq=1)
+    model, monitor = one_layer(), StructureMonitor(tmp_path, update_freq=1)
     fit(model, images, monitor, epochs=1)
     model.save(tmp_path / "model.keras")
 
@@ -88,10 +103,8 @@ def test_the_same_monitor_goes_back_to_an_earlier_step(images, tmp_path):
 
 
 def test_a_new_model_without_weights_overtakes_nothing(images, tmp_path):
-    fit(two_layers(), images, StructureMonitor(tmp_path, 1), epochs=2)
-    unbuilt = keras.Sequential(
-        [SoftConv2D(3, 3, padding="same", name=name) for name in "ab"], name="two"
-    )
+    fit(one_layer(), images, StructureMonitor(tmp_path, 1), epochs=2)
+    unbuilt = keras.Sequential([SoftConv2D(3, 3, padding="same", name="a")], name="one")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the start is not logged
         fit(unbuilt, images, StructureMonitor(tmp_path, 1), epochs=1)
@@ -100,7 +113,7 @@ def test_a_new_model_without_weights_overtakes_nothing(images, tmp_path):
 
 
 def test_pictures_of_a_step_are_written_once(images, tmp_path):
-    model, monitor = two_layers(), StructureMonitor(tmp_path, 3, histogram_freq=1)
+    model, monitor = one_layer(), StructureMonitor(tmp_path, 3, histogram_freq=1)
     fit(model, images, monitor, epochs=1)
     fit(model, images, monitor, epochs=1)
     for found in of_plugin(accumulated(tmp_path), "histograms").values():
@@ -151,6 +164,7 @@ model.fit(x, x[:, 1:, 1:], epochs=5, verbose=0, batch_size=2,
 """
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_leaves_a_readable_log(tmp_path):
     processes.run("-c", CRASH, tmp_path, returncode=9)
     logged = of_plugin(accumulated(tmp_path), "scalars")
@@ -159,24 +173,29 @@ def test_a_training_that_is_killed_leaves_a_readable_log(tmp_path):
 
 
 def test_a_training_that_fails_leaves_a_readable_log_and_can_go_on(images, tmp_path):
+    def steps_by_tag():
+        logged = of_plugin(accumulated(tmp_path), "scalars")
+        return [steps(found) for found in logged.values()]
+
     def fail(epoch, logs):
         if epoch == 1:
+            # Whatever becomes of the process now, this is on the disk already.
+            assert steps_by_tag() == [[0, 2, 4]] * 7
             raise RuntimeError("the data are gone")
 
-    model, monitor = two_layers(), StructureMonitor(tmp_path)
+    model, monitor = one_layer(), StructureMonitor(tmp_path)
     failing = keras.callbacks.LambdaCallback(on_epoch_end=fail)
     with pytest.raises(RuntimeError, match="gone"):
         fit(model, images, monitor, failing)
     fit(model, images, monitor, epochs=1)
-    for found in of_plugin(accumulated(tmp_path), "scalars").values():
-        assert steps(found) == [0, 2, 4, 6]
+    assert steps_by_tag() == [[0, 2, 4, 6]] * 7
 
 
 @pytest.mark.parametrize("place", ["below a file", "not to be made"])
 def test_a_log_that_cannot_be_written_is_told_before_training(images, tmp_path, place):
     (tmp_path / "file").write_text("kept")
     folder = tmp_path / "file" / "logs" if place == "below a file" else "/proc/logs"
-    model = two_layers()
+    model = one_layer()
     before = model.get_weights()
     message = r"cannot write to its log directory '.*softconv'.*Give another `log_dir`"
     with pytest.raises(ValueError, match=message):
@@ -191,4 +210,4 @@ def test_a_folder_of_a_read_only_user_is_told(tmp_path, images):
         pytest.skip("root may write everywhere")
     tmp_path.chmod(0o500)
     with pytest.raises(ValueError, match=r"cannot write"):
-        fit(two_layers(), images, StructureMonitor(tmp_path))
+        fit(one_layer(), images, StructureMonitor(tmp_path))

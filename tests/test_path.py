@@ -7,27 +7,38 @@ import keras
 import numpy as np
 import pytest
 from backends import KERAS_2
+from cheap_training import ignore_compiled_data, rewinding, uncompiled
 from soft_models import numpy_weights
 
 from keras_softconv import RegularizationPath, SoftConv1D, regularization_path
 from keras_softconv.diagnostics import structure_numbers
 
+pytestmark = pytest.mark.filterwarnings(ignore_compiled_data)
+
 L2 = keras.regularizers.L2
 STRENGTHS = [0.01, 1.0, 100.0]
 
 
-def make_model(rate=0.05, loss="mse"):
+def new_model(optimizer=None, loss="mse"):
     layer = SoftConv1D(
         1, 3, tie_regularizer=L2(0.1), off_template_regularizer=L2(0.1), name="soft"
     )
     model = keras.Sequential([keras.Input((6, 1)), layer], name="model")
-    model.compile(keras.optimizers.Adam(rate), loss)
+    model.compile(optimizer or keras.optimizers.Adam(0.05), loss)
     return model
 
 
-@pytest.fixture
-def data(rng):
+@pytest.fixture(scope="module")
+def make_model():
+    """A function that returns always the same model, as if it were new."""
+    keras.utils.set_random_seed(0)
+    return rewinding(new_model())
+
+
+@pytest.fixture(scope="module")
+def data():
     """Noisy convolutions with a problem child, to train and to validate on."""
+    rng = np.random.default_rng(0)
     kernel = sum(np.eye(6, 4, -tap) * (1 + tap) for tap in range(3))
     kernel[:, 1] *= -1
     x = rng.normal(size=(60, 6, 1)).astype("float32")
@@ -36,13 +47,23 @@ def data(rng):
     return (x[:40], y[:40]), (x[40:], y[40:])
 
 
-def trained_path(data, strengths=STRENGTHS, **arguments):
-    arguments = {"epochs": 15, "batch_size": 40, "verbose": False, **arguments}
-    return regularization_path(make_model, data[0], strengths, data[1], **arguments)
+@pytest.fixture(scope="module")
+def trained_path(data, make_model):
+    """A function that trains along strengths."""
+
+    def trained(strengths=STRENGTHS, **arguments):
+        arguments = {"epochs": 15, "batch_size": 40, "verbose": False, **arguments}
+        return regularization_path(make_model, data[0], strengths, data[1], **arguments)
+
+    return trained
 
 
-def test_points_are_plain_true_and_in_order_from_strong_to_weak(data):
-    path = trained_path(data, keep_weights=True)
+@pytest.fixture(scope="module")
+def path(trained_path):
+    return trained_path(keep_weights=True)
+
+
+def test_points_are_plain_true_and_in_order_from_strong_to_weak(data, make_model, path):
     assert json.loads(json.dumps(path.points)) == path.points
     assert [point["tie_strength"] for point in path.points] == STRENGTHS[::-1]
     assert [point["off_template_strength"] for point in path.points] == STRENGTHS[::-1]
@@ -64,21 +85,22 @@ def test_points_are_plain_true_and_in_order_from_strong_to_weak(data):
     assert shares == sorted(shares, reverse=True)
 
 
-def test_each_point_begins_where_the_last_one_ended_with_a_fresh_optimizer(data):
-    path = trained_path(data, keep_weights=True)
+def test_each_point_begins_where_the_last_one_ended_with_a_fresh_optimizer(
+    data, make_model, path
+):
     model = make_model()
     model.set_weights(path.weights[0])
     for strength in ("tie_strength", "off_template_strength"):
         getattr(model.layers[0], strength).assign(STRENGTHS[1])
     model.fit(*data[0], epochs=15, batch_size=40, verbose=0)
-    found = make_model()
-    path.restore(found, 1)
-    for name, weight in numpy_weights(model.layers[0]).items():
-        expected = numpy_weights(found.layers[0])[name]
+    trained = numpy_weights(model.layers[0])
+    path.restore(model, 1)
+    for name, weight in trained.items():
+        expected = numpy_weights(model.layers[0])[name]
         np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_pairs_and_datasets(data):
+def test_pairs_and_datasets(data, make_model):
     class Batches(keras.utils.Sequence if KERAS_2 else keras.utils.PyDataset):
         def __len__(self):
             return 2
@@ -93,7 +115,7 @@ def test_pairs_and_datasets(data):
     assert [point["off_template_strength"] for point in path.points] == [2, 2]
 
 
-def test_choice_of_the_best_and_of_the_strongest_within_one_standard_error():
+def test_choice_of_the_best_and_of_the_strongest_within_one_standard_error(make_model):
     losses, errors = [5.0, 1.4, 1.1, 1.0, 2.0], [0.1, 0.1, 0.1, 0.15, 0.1]
     points = [
         {"validation_loss": loss, "standard_error": error}
@@ -105,17 +127,16 @@ def test_choice_of_the_best_and_of_the_strongest_within_one_standard_error():
         path.restore(make_model(), 0)
 
 
-def test_progress_is_shown_if_wanted(data, capsys):
-    trained_path(data, strengths=[1.0, 2.0], epochs=1, verbose=True)
+def test_progress_is_shown_if_wanted(trained_path, capsys):
+    trained_path(strengths=[1.0, 2.0], epochs=1, verbose=True)
     assert "2/2" in capsys.readouterr().out
-    trained_path(data, strengths=[1.0], epochs=1)
+    trained_path(strengths=[1.0], epochs=1)
     assert capsys.readouterr().out == ""
 
 
-def test_plot(data):
+def test_plot(path, trained_path):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
-    path = trained_path(data, epochs=1)
     axes = path.plot()
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == "tie strength"
@@ -125,7 +146,7 @@ def test_plot(data):
         "model/soft: convolution share",
         "model/soft: off template mass",
     ]
-    pairs = trained_path(data, strengths=[(1, 0), (1, 2)], epochs=1).plot()
+    pairs = trained_path(strengths=[(1, 0), (1, 2)], epochs=1).plot()
     assert pairs.get_xlabel() == "off-template strength"
     assert pairs.get_xscale() == "symlog"
     matplotlib.pyplot.close("all")
@@ -147,24 +168,22 @@ def test_plot_without_matplotlib(monkeypatch):
         (3.0, "Received: strengths=3.0"),
     ],
 )
-def test_bad_strengths(strengths, message, data):
+def test_bad_strengths(strengths, message, trained_path):
     with pytest.raises(ValueError, match=message):
-        trained_path(data, strengths=strengths)
+        trained_path(strengths=strengths)
 
 
 def test_a_point_that_diverges_does_not_spoil_the_next(data):
     def make_steep():
-        model = make_model()
-        model.compile(keras.optimizers.SGD(0.1), "mse")
-        return model
+        return new_model(keras.optimizers.SGD(0.1))
 
-    strengths, options = [1e4, 1.0, 0.1], {"epochs": 40, "verbose": False}
-    path = regularization_path(make_steep, data[0], strengths, data[1], **options)
+    options = {"epochs": 10, "batch_size": 10, "verbose": False}
+    path = regularization_path(make_steep, data[0], [1e4, 1.0, 0.1], data[1], **options)
     assert not np.isfinite(path.points[0]["validation_loss"])
     assert np.isfinite(path.points[1]["validation_loss"])
     assert path.best > 0
     assert path.one_standard_error > 0
-    hopeless = regularization_path(make_steep, data[0], [1e4], data[1], **options)
+    hopeless = RegularizationPath(path.points[:1])
     with pytest.raises(ValueError, match="diverged at every point"):
         _ = hopeless.best
 
@@ -186,18 +205,20 @@ def test_losses_of_each_example_are_those_of_fit(rng):
         (lambda y, p: keras.ops.mean((keras.ops.cast(y, p.dtype) - p) ** 2, -1), 1, None),
     ):
         model = make_classifier(loss, units, activation)
-        path = regularization_path(
-            lambda model=model: model, (x, classes), [0.0], (x, classes), verbose=False
-        )
-        expected = model.evaluate(x, classes, verbose=0, return_dict=True)["loss"]
+        with uncompiled():
+            path = regularization_path(
+                lambda model=model: model, (x, classes), [0.0], (x, classes), verbose=False
+            )
+            expected = model.evaluate(x, classes, verbose=0, return_dict=True)["loss"]
         found = path.points[0]["validation_loss"]
         np.testing.assert_allclose(found, expected, rtol=1e-4)
     scalar = make_classifier(lambda y, p: keras.ops.mean(p), 1, None)
-    with pytest.raises(ValueError, match=r"a loss for each example.*over the last axis"):
+    message = r"a loss for each example.*over the last axis"
+    with uncompiled(), pytest.raises(ValueError, match=message):
         regularization_path(lambda: scalar, (x, classes), [0.0], (x, classes), verbose=0)
 
 
-def test_bad_models_and_data(data):
+def test_bad_models_and_data(data, make_model):
     def path_of(model):
         return regularization_path(lambda: model, data[0], [1.0], data[1])
 
@@ -208,7 +229,7 @@ def test_bad_models_and_data(data):
     with pytest.raises(ValueError, match=r"SoftConv layers.*'.*' with none"):
         path_of(dense)
     with pytest.raises(ValueError, match=r"the loss of one output\. Received: loss="):
-        path_of(make_model(loss=None))
+        path_of(new_model(loss=None))
     with pytest.raises(ValueError, match=r"a tuple of 3\. For sample weights"):
         regularization_path(make_model, (*data[0], None), [1.0], data[1])
     message = "`validation_data` must be a pair of arrays.*Received: ndarray"

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from backends import BACKEND
+from cheap_training import rewinding
 from soft_models import soft_model
 
 from keras_softconv import SoftConv2D
@@ -24,11 +25,13 @@ class Witness(keras.callbacks.Callback):
         self.seen.append([float(getattr(layer, self.name)) for layer in layers])
 
 
+@pytest.fixture(scope="module")
 def two_layers():
+    """A function that returns always the same model, as if it were new."""
     layers = [SoftConv2D(2, 3, padding="same", name=name) for name in ("first", "second")]
     model = keras.Sequential([keras.Input((5, 4, 2)), *layers], name="two")
     model.compile("sgd", "mse")
-    return model
+    return rewinding(model)
 
 
 def fit(model, images, callbacks, **arguments):
@@ -37,20 +40,20 @@ def fit(model, images, callbacks, **arguments):
     return model.fit(x, y[..., :2], callbacks=callbacks, **arguments)
 
 
-def test_a_function_of_the_epoch_sets_all_layers(images):
+def test_a_function_of_the_epoch_sets_all_layers(images, two_layers):
     witness = Witness()
     fit(two_layers(), images, [StrengthSchedule(lambda epoch: 2.0**epoch), witness])
     assert witness.seen == [[1, 1], [1, 1], [2, 2], [2, 2], [4, 4], [4, 4]]
 
 
-def test_epochs_go_on_where_training_was_resumed(images):
+def test_epochs_go_on_where_training_was_resumed(images, two_layers):
     witness = Witness()
     schedule = StrengthSchedule(lambda epoch: float(epoch))
     fit(two_layers(), images, [schedule, witness], initial_epoch=2)
     assert witness.seen == [[2, 2], [2, 2]]
 
 
-def test_a_keras_schedule_by_step_goes_on_in_a_second_fit(images):
+def test_a_keras_schedule_by_step_goes_on_in_a_second_fit(images, two_layers):
     model, witness = two_layers(), Witness("off_template_strength")
     rise = keras.optimizers.schedules.PolynomialDecay(0.0, 8, end_learning_rate=4.0)
     schedule = StrengthSchedule(off_template_strength=rise, update_freq="batch")
@@ -59,7 +62,7 @@ def test_a_keras_schedule_by_step_goes_on_in_a_second_fit(images):
     np.testing.assert_allclose(witness.seen, [[step / 2] * 2 for step in range(8)])
 
 
-def test_several_schedules_move_each_layer_on_its_own(images):
+def test_several_schedules_move_each_layer_on_its_own(images, two_layers):
     witness = Witness()
     schedules = [
         StrengthSchedule(lambda epoch: 3.0 + epoch, layers="first"),
@@ -123,7 +126,9 @@ def test_bad_arguments(arguments, message):
 @pytest.mark.parametrize(
     ("update_freq", "time"), [("epoch", "epoch 0"), ("batch", "step 0")]
 )
-def test_bad_strengths_are_refused_and_not_assigned(update_freq, time, value, images):
+def test_bad_strengths_are_refused_and_not_assigned(
+    update_freq, time, value, images, two_layers
+):
     model = two_layers()
     schedule = StrengthSchedule(lambda time: value, update_freq=update_freq)
     message = f"`tie_strength` must return a finite number.*{value} at {time}"
@@ -132,7 +137,7 @@ def test_bad_strengths_are_refused_and_not_assigned(update_freq, time, value, im
     assert float(model.layers[0].tie_strength) == 1
 
 
-def test_layers_that_do_not_exist(images):
+def test_layers_that_do_not_exist(images, two_layers):
     message = "found no SoftConv layer 'third'.*'two/first', 'two/second'.*Correct"
     with pytest.raises(ValueError, match=message):
         fit(two_layers(), images, [StrengthSchedule(abs, layers="third")])

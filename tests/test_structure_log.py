@@ -8,7 +8,15 @@ import keras
 import numpy as np
 import pytest
 from backends import KERAS_2
-from event_files import accumulated, fit, of_plugin, steps, two_layers
+from cheap_training import ignore_compiled_data, random_images, uncompiled
+from event_files import (
+    accumulated,
+    fit,
+    number_files_from_zero,
+    of_plugin,
+    steps,
+    two_layers,
+)
 from keras.ops import convert_to_numpy as to_numpy
 from matplotlib.image import imread
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
@@ -20,13 +28,29 @@ from keras_softconv.callbacks.dashboard import IMAGES, described
 from keras_softconv.callbacks.event_log import histogram_buckets
 from keras_softconv.regularizers import DistanceWeighted
 
+pytestmark = pytest.mark.filterwarnings(ignore_compiled_data)
 
-@pytest.fixture
-def log(images, tmp_path):
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
     """A trained model, and all that was logged of it."""
+    keras.utils.set_random_seed(0)
     model = two_layers(deviation_initializer="glorot_uniform", halo=1)
-    fit(model, images, StructureMonitor(tmp_path, histogram_freq=2, image_freq=2))
-    return model, accumulated(tmp_path)
+    folder = tmp_path_factory.mktemp("pictures")
+    fit(model, random_images(), StructureMonitor(folder, histogram_freq=2, image_freq=4))
+    return model, accumulated(folder)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A monitor that was asked for nothing, and its log of a model with other penalties."""
+    keras.utils.set_random_seed(0)
+    model = two_layers(tie_regularizer=keras.regularizers.L1(0.25))
+    model.layers[1].tie_strength.assign(3.0)
+    monitor = StructureMonitor(tmp_path_factory.mktemp("plain"))
+    with uncompiled():
+        fit(model, random_images(), monitor)
+    return monitor, accumulated(monitor.log_dir)
 
 
 def test_histograms_count_every_weight_once(log):
@@ -82,7 +106,7 @@ def test_pictures_are_those_of_the_plots(log):
     }
     for name, picture in names.items():
         found = logged[f"softconv/two/b/pictures/{name}"]
-        assert steps(found) == [0, 4, 8]
+        assert steps(found) == [0, 8]
         width, height, png = found[-1][1]
         expected = BytesIO()
         picture(layer).savefig(expected, format="png", dpi=100)
@@ -134,11 +158,8 @@ def test_layout_names_scalars_that_are_there(log):
     assert kinds == [["multiline"] * 3] + [["margin", "multiline", "multiline"]] * 2
 
 
-def test_penalties_and_strengths_are_hyper_parameters(images, tmp_path):
-    model = two_layers(tie_regularizer=keras.regularizers.L1(0.25))
-    model.layers[1].tie_strength.assign(3.0)
-    fit(model, images, StructureMonitor(tmp_path))
-    events = accumulated(tmp_path)
+def test_penalties_and_strengths_are_hyper_parameters(plain):
+    _, events = plain
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     start = HParamsPluginData.FromString(content).session_start_info
     values = {
@@ -172,14 +193,15 @@ class Unsaved(keras.regularizers.Regularizer):
         return self.factor * keras.ops.sum(weights**2)
 
 
-def test_what_is_changed_between_two_fits_is_seen(images, tmp_path):
+def test_what_is_changed_between_two_fits_is_seen(images, tmp_path, monkeypatch):
+    number_files_from_zero(monkeypatch)
     model, monitor = two_layers(tie_regularizer=Unsaved()), StructureMonitor(tmp_path)
     fit(model, images, monitor, epochs=1)
     first, second = model.layers
     first.tie_regularizer.factor = 5.0
     # Keras 2 freezes whole layers.
     (second if KERAS_2 else second.bias_deviations).trainable = False
-    model.compile("adam", "mse")
+    model.compile("sgd", "mse")
     fit(model, images, monitor, epochs=1)
     logged = of_plugin(accumulated(tmp_path), "scalars")
     for name, layer in (("a", first), ("b", second)):
@@ -188,17 +210,16 @@ def test_what_is_changed_between_two_fits_is_seen(images, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_a_used_monitor_can_be_copied(images, tmp_path):
-    monitor = StructureMonitor(tmp_path)
-    fit(two_layers(), images, monitor, epochs=1)
-    monitor.set_model(None)
-    assert copy.deepcopy(monitor).log_dir == tmp_path
-
-
-def test_nothing_that_costs_is_written_by_default(images, tmp_path):
-    fit(two_layers(), images, StructureMonitor(tmp_path))
-    events = accumulated(tmp_path)
+def test_nothing_that_costs_is_written_by_default(plain):
+    _, events = plain
+    assert of_plugin(events, "scalars")
     assert of_plugin(events, "histograms") == of_plugin(events, "images") == {}
+
+
+def test_a_used_monitor_can_be_copied(plain):
+    monitor, _ = plain
+    monitor.set_model(None)
+    assert copy.deepcopy(monitor).log_dir == monitor.log_dir
 
 
 def test_pictures_without_matplotlib(tmp_path, monkeypatch):
