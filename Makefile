@@ -7,12 +7,12 @@ OLDEST_VENV = $(VENV)/oldest
 RUN = TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python
 RUN_KERAS2 = TF_CPP_MIN_LOG_LEVEL=3 $(KERAS2_VENV)/bin/python
 RUN_OLDEST = TF_CPP_MIN_LOG_LEVEL=3 $(OLDEST_VENV)/bin/python
-# One process for each core; the tests of a file share what they train. The longest files
-# are first in the order of collection, which pytest-xdist would change.
+# One process for each core; the tests of a file share what they train.
 WORKERS ?= auto
-PYTEST_OPTIONS = -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST_OPTIONS = -m pytest --numprocesses $(WORKERS) --dist loadfile
 PYTEST = $(RUN) $(PYTEST_OPTIONS)
 QUICK = -m "not slow"
+SLOW = -m "slow or random" --hypothesis-profile thorough
 INSTALLED = $(VENV)/installed
 BACKENDS = $(VENV)/installed-backends
 DOCS = $(VENV)/installed-docs
@@ -39,7 +39,7 @@ test: $(INSTALLED)  ## Run the tests for every change on TensorFlow: 5 min on tw
 	$(PYTEST) $(QUICK)
 
 test-slow: $(BACKENDS)  ## Run the others, which train for long or start processes: 6 min.
-	$(PYTEST) -m slow
+	$(PYTEST) $(SLOW)
 
 test-jax: $(BACKENDS)  ## Run those that depend on the backend on JAX.
 	KERAS_BACKEND=jax $(PYTEST)

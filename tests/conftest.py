@@ -53,14 +53,15 @@ def pytest_configure(config):
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
 
 
-# JAX compiles anew for each shape, and the arithmetic of shapes is the same everywhere.
-settings.register_profile(
-    "suite",
-    max_examples=250 if BACKEND == "tensorflow" and not KERAS_2 else 30,
+suite = settings(
+    # JAX compiles for each shape again, and shapes have the same arithmetic everywhere.
+    max_examples=60 if BACKEND == "tensorflow" and not KERAS_2 else 30,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
+settings.register_profile("suite", suite)
+settings.register_profile("thorough", suite, max_examples=250)
 settings.load_profile("suite")
 
 

@@ -23,6 +23,15 @@ def covering(*factors: Sequence[Any]) -> list[tuple]:
 def each_combination(names, halos, pairs, step=1) -> pytest.MarkDecorator:
     """Runs a test with cases by name, halos and pairs of penalties that cover all pairs
     of values; with a `step`, with every so many of them."""
-    found = covering(names, halos, pairs)[::step]
+    return parametrized(covering(names, halos, pairs)[::step])
+
+
+def each_penalty(names, halos, penalties) -> pytest.MarkDecorator:
+    """The same with penalties of the ties and off the template that are chosen apart."""
+    found = covering(names, halos, penalties, penalties)
+    return parametrized([(name, halo, pair) for name, halo, *pair in found])
+
+
+def parametrized(found) -> pytest.MarkDecorator:
     ids = [f"{name}-{halo}-{tie}-{off}" for name, halo, (tie, off) in found]
     return pytest.mark.parametrize(("name", "halo", "pair"), found, ids=ids)

@@ -3,6 +3,7 @@
 import csv
 import re
 from contextlib import nullcontext
+from functools import cache
 
 import independent
 import keras
@@ -137,17 +138,34 @@ def beside(model, folder, keras_freq, *monitors):
     fit(model, images, callbacks, validation_data=images)
 
 
-@pytest.fixture(scope="module", params=["epoch", "batch", 3])
-def tensorboard_alone(request, rewound, tmp_path_factory):
-    """How often Keras's own callback writes, and the folder to which it did so alone."""
-    folder = tmp_path_factory.mktemp("alone")
-    beside(rewound(), folder, request.param)
-    return request.param, folder
+@pytest.fixture(scope="module")
+def tensorboard_alone(rewound, tmp_path_factory):
+    """A function of how often Keras's own callback writes: where it did so alone."""
+
+    @cache
+    def alone(keras_freq):
+        folder = tmp_path_factory.mktemp("alone")
+        beside(rewound(), folder, keras_freq)
+        return folder
+
+    return alone
 
 
-@pytest.mark.parametrize("keras_first", [True, False])
-def test_beside_the_tensorboard_callback(tmp_path, rewound, tensorboard_alone, keras_first):
-    keras_freq, alone = tensorboard_alone
+@pytest.mark.parametrize(
+    ("keras_freq", "keras_first"),
+    [
+        ("epoch", True),
+        ("batch", False),
+        *(
+            pytest.param(*both, marks=pytest.mark.slow)
+            for both in (("epoch", False), ("batch", True), (3, True), (3, False))
+        ),
+    ],
+)
+def test_beside_the_tensorboard_callback(
+    tmp_path, rewound, tensorboard_alone, keras_freq, keras_first
+):
+    alone = tensorboard_alone(keras_freq)
     monitor = [StructureMonitor(tmp_path, 5)]
     before, after = ([], monitor) if keras_first else (monitor, [])
     beside(rewound(), tmp_path, keras_freq, before, after)

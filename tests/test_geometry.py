@@ -39,11 +39,13 @@ def test_family_ids_are_those_of_a_real_convolution(case):
     check_against_oracle(case)
 
 
+@pytest.mark.random
 @given(random_cases())
 def test_family_ids_of_random_convolutions_in_one_to_three_dimensions(case):
     check_against_oracle(case)
 
 
+@pytest.mark.random
 @given(random_cases(), st.integers(0, 3))
 def test_random_halos_in_one_to_three_dimensions(case, halo):
     geometry = geometry_of(case, halo)

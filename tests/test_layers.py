@@ -40,6 +40,10 @@ def halo(request, monkeypatch):
     return 1 if request.param == "halo" else None
 
 
+# What does not depend on how outputs are computed is asked of each storage once.
+each_storage = pytest.mark.parametrize("halo", [None, 1])
+
+
 class TestOrigin:
     """The example of Cross Validated question 559113: 3x3 input, 2x2 filter."""
 
@@ -121,6 +125,7 @@ class TestEveryCase:
                 to_numpy(gradient).ravel(), np.ravel(expected[name]), rtol=1e-4, atol=1e-4
             )
 
+    @each_storage
     def test_kernel_is_the_expanded_shared_kernel_plus_deviations(self, case, halo, rng):
         layer = random_layer(case, rng, halo=halo)
         weights = numpy_weights(layer)
@@ -132,6 +137,7 @@ class TestEveryCase:
             atol=1e-6,
         )
 
+    @each_storage
     def test_family_ids_and_means(self, case, halo, rng):
         layer = random_layer(case, rng, halo=halo)
         ids = oracle.family_ids(case)

@@ -70,12 +70,14 @@ def check_step(name, weights, step):
     assert_nothing_is_better(definition, place, weights, step, solution, rounds=2)
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("name", PROXIMAL)
 @given(WEIGHTS, POWERS)
 def test_steps_of_one_size(name, weights, power):
     check_step(name, weights, np.array(power))
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("name", [name for name in PROXIMAL if name != "pairwise_l1"])
 @given(WEIGHTS, all_different("float64", POWERS))
 def test_steps_of_a_size_for_each_weight(name, weights, powers):
