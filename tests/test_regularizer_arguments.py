@@ -41,6 +41,25 @@ def test_configuration(regularizer):
     assert str(regularizer) == repr(regularizer)
 
 
+def test_defaults_are_those_of_the_documentation():
+    mixture = {"factor": 1e-3, "components": 3, "spread": 0.3, "per_family": False,
+               "minimum_variance": 1e-4}  # fmt: skip
+    assert GaussianMixture().get_config() == mixture
+    assert GroupLasso().get_config() == {"factor": 0.01, "per": "family"}
+    assert PairwiseL1().get_config() == {"factor": 0.01}
+    assert Huber().get_config() == {"factor": 0.01, "delta": 0.1}
+    student_t = {"factor": 0.01, "scale": 0.1, "degrees_of_freedom": 3.0}
+    assert StudentT().get_config() == student_t
+    assert DistanceWeighted().get_config()["power"] == 1.0
+    for regularizer, kind in (
+        (DistanceWeighted(), L1),
+        (FamilyStrengths(), regularizers.L2),
+        (FusedTies(), regularizers.L2),
+    ):
+        assert type(regularizer.regularizer) is kind
+        assert regularizer.regularizer.get_config() == kind().get_config()
+
+
 def test_settings_are_kept():
     settings = {"factor": 0.5, "components": 4, "spread": 2.0, "per_family": True,
                 "minimum_variance": 0.25}  # fmt: skip

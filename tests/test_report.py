@@ -100,6 +100,11 @@ def test_report_and_numbers_are_the_same_to_the_last_digit(rng):
         assert report[name] == float(to_numpy(value))
 
 
+def test_numbers_are_shown_with_four_digits_and_without_a_negative_zero():
+    shown = [readable(number) for number in (-0.0, 0.00123456, 12345.0, 12345, -2.5)]
+    assert shown == ["0", "0.001235", "1.234e+04", "12,345", "-2.5"]
+
+
 @pytest.mark.parametrize("halo", [None, 0, 1])
 def test_distinct_and_zero_weights(halo, rng):
     layer = SoftConv2D(2, 3, padding="same", halo=halo)

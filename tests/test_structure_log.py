@@ -172,6 +172,9 @@ def test_penalties_and_strengths_are_hyper_parameters(plain):
     assert strengths == [1.0, 3.0]
     assert values["two/b/halo"] == "none"
     assert events.SummaryMetadata("_hparams_/session_end_info")
+    for event in ("start", "end"):
+        (written,) = events.Tensors(f"_hparams_/session_{event}_info")
+        assert written.step == 0
 
 
 def test_regularizers_are_described_as_they_are_called():
