@@ -51,7 +51,7 @@ test-addons: $(KERAS2)  ## On Keras 2.15 with TensorFlow Addons: layers, monitor
 	KERAS_3_PYTHON=$(abspath $(VENV))/bin/python $(RUN_KERAS2) $(PYTEST_OPTIONS)
 
 test-oldest: $(OLDEST)  ## On the oldest Keras 3 that will do, and TensorFlow.
-	$(RUN_OLDEST) $(PYTEST_OPTIONS)
+	$(RUN_OLDEST) $(PYTEST_OPTIONS) --hypothesis-profile thorough
 
 test-versions: test-addons test-oldest test test-slow  ## On oldest, newest, and Keras 2.15.
 
@@ -59,11 +59,12 @@ coverage: $(BACKENDS) $(COVERAGE)  ## Run all tests on TensorFlow and report wha
 	mkdir -p logs/coverage
 	$(PYTEST) --junitxml logs/coverage/junit.xml --cov --cov-context test --cov-report term
 
-mutants: logs/coverage/coverage  ## Put faults into copies of the package: are they found?
+mutants: $(COVERAGE) logs/coverage/coverage  ## Put faults into copies of the package: are they found?
 	$(RUN) tests/mutants.py
 
-logs/coverage/coverage:
+logs/coverage/coverage: $(wildcard keras_softconv/*.py keras_softconv/*/*.py tests/*.py)
 	$(MAKE) coverage
+	@touch $@
 
 lint: $(INSTALLED)  ## Check style, annotations and docstrings.
 	$(VENV)/bin/ruff check .

@@ -29,7 +29,7 @@ ignore_compiled_data = "ignore:Even though the .tf.config"
 
 
 def random_images() -> tuple[np.ndarray, np.ndarray]:
-    """Those of the fixture `images`, for what several tests share."""
+    """The arrays of the fixture `images`, for fixtures that several tests share."""
     rng = np.random.default_rng(0)
     shapes = ((8, 5, 4, 2), (8, 5, 4, 3))
     return tuple(rng.normal(size=shape).astype("float32") for shape in shapes)

@@ -1,6 +1,7 @@
 """Covering sets: fewer combinations, in which every pair of values still occurs."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import pytest
@@ -20,14 +21,23 @@ def covering(*factors: Sequence[Any]) -> list[tuple]:
     ]
 
 
-def each_combination(names, halos, pairs, step=1) -> pytest.MarkDecorator:
-    """Runs a test with cases by name, halos and pairs of penalties that cover all pairs
-    of values; with a `step`, with every so many of them."""
-    return parametrized(covering(names, halos, pairs)[::step])
+def each_combination(names, halos, pairs) -> pytest.MarkDecorator:
+    """Runs a test with cases (by name), halos and pairs of penalties, any two of which
+    come together."""
+    return parametrized(covering(names, halos, pairs))
+
+
+def each_value(names, halos, pairs, step) -> pytest.MarkDecorator:
+    """Runs a test with every so many of all combinations, among which each value is."""
+    found = list(product(names, halos, pairs))[::step]
+    for factor, values in zip((names, halos, pairs), zip(*found, strict=True), strict=True):
+        assert set(factor) == set(values)
+    return parametrized(found)
 
 
 def each_penalty(names, halos, penalties) -> pytest.MarkDecorator:
-    """The same with penalties of the ties and off the template that are chosen apart."""
+    """Runs a test with cases, halos, penalties of the ties and penalties off the template,
+    any two of which come together."""
     found = covering(names, halos, penalties, penalties)
     return parametrized([(name, halo, pair) for name, halo, *pair in found])
 

@@ -41,12 +41,18 @@ def lasso_model(rng, **arguments) -> keras.Model:
     return keras.Sequential([keras.Input((5, 2), dtype="float32"), layer])
 
 
-def fit(model, task, optimizer=None, epochs=EPOCHS, callbacks=None, **arguments) -> dict:
-    """Trains on the same batches in each epoch; the history."""
+def fit(
+    model, task, optimizer=None, epochs=EPOCHS, callbacks=None, is_built=True, **arguments
+) -> dict:
+    """Trains on the same batches in each epoch; the history.
+
+    An optimizer that is not built makes its slots within the first step.
+    """
     if optimizer is not None:
         if BACKEND == "tensorflow":  # where XLA compiles for longer than all the rest
             arguments = {"jit_compile": False, **arguments}
-        compile_and_build(model, optimizer, **arguments)
+        compile_ = compile_and_build if is_built else keras.Model.compile
+        compile_(model, optimizer, loss="mse", **arguments)
     arguments = {"batch_size": BATCH, "shuffle": False, "verbose": 0}
     return model.fit(*task, epochs=epochs, callbacks=callbacks, **arguments).history
 

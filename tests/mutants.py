@@ -15,6 +15,7 @@ import difflib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -129,7 +130,11 @@ def contains(node: ast.AST, line: int, column: int) -> bool:
 
 
 def tests_of(mutant: Mutant, recorded: Path) -> list[str]:
-    """The names of the tests that execute the changed statement, the quickest first."""
+    """The names of the tests that execute the changed statement, the quickest first.
+
+    After them come the other tests of the same files: what a fixture or a model that they
+    share has executed is recorded for the first of them alone.
+    """
     data, seconds = recording(recorded)
     contexts = data.contexts_by_lineno(next(
         name for name in data.measured_files() if Path(name).match(str(mutant.path))
@@ -140,12 +145,18 @@ def tests_of(mutant: Mutant, recorded: Path) -> list[str]:
         for context in contexts.get(line, ())
         if context
     }
-    return sorted(found, key=lambda test: (seconds.get(test, 0.0), test))
+    files = {test.partition("::")[0] for test in found}
+    others = {test for test in seconds if test.partition("::")[0] in files} - found
+
+    def quickest_first(test: str) -> tuple[float, str]:
+        return seconds.get(test, 0.0), test
+
+    return sorted(found, key=quickest_first) + sorted(others, key=quickest_first)
 
 
 @cache
 def recording(folder: Path) -> tuple[coverage.CoverageData, dict[str, float]]:
-    """Who executes which line, and how long each test takes."""
+    """Which test executes which line, and how long each test takes."""
     data = coverage.CoverageData(str(folder / "coverage"))
     data.read()
     cases = ElementTree.parse(folder / "junit.xml").iter("testcase")
@@ -161,8 +172,8 @@ def name_of(case: ElementTree.Element) -> str:
 def statement_lines(mutant: Mutant) -> range:
     """The lines of the innermost statement around the change.
 
-    Of a loop or condition that is its head. Defaults of a function are evaluated when it is
-    imported: there the whole function is taken, for the tests that call it.
+    For a loop or a condition these are the lines of its head. Defaults of a function are
+    evaluated when it is imported; for them the lines are those of the whole function.
     """
     tree = ast.parse((ROOT / mutant.path).read_text(encoding="utf-8"))
     statements = [
@@ -199,9 +210,10 @@ def killer_of(mutant: Mutant, copy: Path, recorded: Path) -> str | None:
         (copy / mutant.path).write_text(mutant.source(), encoding="utf-8")
         killer = failure(copy, some, limit) if some else None
         (copy / mutant.path).write_text(original, encoding="utf-8")
-        if killer in some and failure(copy, [killer], limit):
-            raise RuntimeError(f"{killer} fails without any mutant too.")
         if killer:
+            same = some[: some.index(killer) + 1] if killer in some else some[:1]
+            if failure(copy, same, limit):
+                raise RuntimeError(f"{killer} fails without any mutant too.")
             return killer
     return None
 
@@ -210,24 +222,26 @@ def failure(copy: Path, tests: list[str], limit: float) -> str | None:
     """The first failure of these tests, or None; a process that hangs has failed too."""
     (copy / "tests.txt").write_text("\n".join(tests))
     options = ["-x", "--quiet", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options, "@tests.txt"],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "pytest", *options, "@tests.txt"],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
-            timeout=limit,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        printed, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with the processes that the tests started
         return "a test that does not end"
-    if ended.returncode == 0:
+    if process.returncode == 0:
         return None
-    for line in ended.stdout.splitlines():
+    for line in printed.splitlines():
         if line.startswith(("FAILED ", "ERROR ")):
             return line.partition(" ")[2].partition(" - ")[0]
-    return (ended.stdout + ended.stderr)[-500:]
+    return printed[-500:]
 
 
 def results(mutants: list[Mutant], jobs: int, recorded: Path) -> Iterator[str | None]:

@@ -104,8 +104,11 @@ def placed(sharing, deviations) -> np.ndarray:
 
 
 def dense_form(sharing, deviations) -> np.ndarray:
-    """The same for deviations or their gradient, by places that are found once for each
-    geometry: many tests ask for it. `test_weight_sharing` compares it with `placed`."""
+    """The same, for deviations or their gradient.
+
+    Places are found once for each geometry, because many tests ask for them.
+    `test_weight_sharing` compares the result with `placed`.
+    """
     places = places_of(sharing.geometry)
     stored = ops.convert_to_numpy(deviations).ravel()
     return np.where(places < 0, np.zeros((), stored.dtype), stored[places])

@@ -54,7 +54,7 @@ def new_model(**arguments):
 
 @pytest.fixture(scope="module")
 def rewound():
-    """A function that returns always the same model, as if it were new."""
+    """A function that always returns the same model, as if it were new."""
     keras.utils.set_random_seed(0)
     return rewinding(new_model())
 
@@ -139,7 +139,7 @@ def test_an_update_is_that_of_the_formula(tie, off, use_bias, rng):
         deviation_initializer="glorot_uniform",
     )
     model.compile(keras.optimizers.SGD(0.0), "mse")
-    # The curvature of one example at a time is no matter of chance here.
+    # With one example at a time the curvature does not depend on chance.
     adaptive = AdaptiveStrengths(x, y, update_freq=1, probes=1, batch_size=1)
     with uncompiled():
         model.fit(x, y, verbose=0, callbacks=[adaptive])

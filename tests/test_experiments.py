@@ -143,7 +143,7 @@ def test_biases_of_their_own_leave_no_output_a_mean_residual(problem):
 
 
 def without_xla(method, draw):
-    """A method that is to train so little that compiling it would take longer."""
+    """A method without XLA, which would compile for longer than the method trains."""
     method.model(draw).jit_compile = False
     return method
 

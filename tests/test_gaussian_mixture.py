@@ -63,8 +63,15 @@ def test_it_begins_spread_out():
     assert all(of.trainable for of in mixture.state(5).values())
 
 
-# Each storage and each way to compile it, once.
-@pytest.mark.parametrize(("halo", "jit_compile"), [(None, False), (1, BACKEND != "torch")])
+# For every change, each storage and each way to compile it is taken once.
+WAYS = [(None, False), (1, BACKEND != "torch")]
+if BACKEND != "torch":
+    WAYS += [
+        pytest.param(*way, marks=pytest.mark.slow) for way in [(None, True), (1, False)]
+    ]
+
+
+@pytest.mark.parametrize(("halo", "jit_compile"), WAYS)
 def test_it_is_trained(images, halo, jit_compile):
     model = mixture_model(halo=halo)
     before = values_of(model.layers[0])

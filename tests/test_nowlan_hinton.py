@@ -105,7 +105,7 @@ def test_convolution_of_wrapped_bits_is_circular(shifts, networks, rng):
 
 
 def without_xla(network):
-    """A network that is to train so little that compiling it would take longer."""
+    """A network without XLA, which would compile for longer than the network trains."""
     network.model.jit_compile = False
     return network
 

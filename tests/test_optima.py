@@ -108,7 +108,7 @@ WAYS = [*(("lasso", name) for name in OPTIMIZERS), ("group", "adam"), ("group", 
         ("shades", "adam"), ("shades", "momentum")]  # fmt: skip
 
 
-# Each penalty and each of the two optimizers is for every change.
+# For every change, each penalty and each optimizer is taken once or more.
 QUICK = [("lasso", "momentum"), ("group", "adam"), ("shades", "momentum")]
 
 

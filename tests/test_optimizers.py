@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from backends import BACKEND, not_on
+from backends import BACKEND, not_on, tensorflow_only
 from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
 from keras.optimizers import SGD, Adam, LossScaleOptimizer
@@ -50,16 +50,22 @@ def assert_some_zeros(weights):
 
 
 def in_graph(rule, name) -> dict:
-    """Every option is traced with one of the two rules and run eagerly with the other."""
+    """Every option is traced with one of the two rules and run eagerly with the other.
+
+    Accumulation has branches, and is traced with both.
+    """
     is_even = list(OPTIONS).index(name) % 2 == 0
-    return {} if is_even == (rule == "adam") else EAGERLY
+    is_traced = name == "accumulation" or is_even == (rule == "adam")
+    return {} if is_traced else EAGERLY
 
 
 @each_option
 def test_adam_equals_numpy(name, task, rng):
     model, options = lasso_model(rng), OPTIONS[name]
     expected = expected_weights(model.layers[0], task, **adam(), **options)
-    fit(model, task, ProximalAdam(0.1, **options), **in_graph("adam", name))
+    is_built = name != "plain"
+    of_training = in_graph("adam", name)
+    fit(model, task, ProximalAdam(0.1, **options), is_built=is_built, **of_training)
     assert_weights(model.layers[0], expected)
     if name != "ema":  # a mean of zeros and others
         assert_some_zeros(expected)
@@ -100,13 +106,23 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_other_rules_equal_numpy(name, task, rng):
+# A schedule and a scale that changes are read within the graph, for every change.
+TRACED = ("schedule", "dynamic scale")
+
+
+@pytest.mark.parametrize(
+    ("name", "of_training"),
+    [(name, {} if name in TRACED else EAGERLY) for name in RULES]
+    + [
+        pytest.param(name, {}, marks=[pytest.mark.slow, tensorflow_only])
+        for name in RULES
+        if name not in TRACED
+    ],
+)
+def test_other_rules_equal_numpy(name, of_training, task, rng):
     optimizer, options = RULES[name]
     model = lasso_model(rng)
     expected = expected_weights(model.layers[0], task, epochs=3, **options)
-    # A schedule and a scale that changes are read within the graph.
-    of_training = {} if name in ("schedule", "dynamic scale") else EAGERLY
     fit(model, task, optimizer(), epochs=3, **of_training)
     assert_weights(model.layers[0], expected)
     assert_some_zeros(expected)

@@ -30,7 +30,7 @@ def new_model(optimizer=None, loss="mse"):
 
 @pytest.fixture(scope="module")
 def make_model():
-    """A function that returns always the same model, as if it were new."""
+    """A function that always returns the same model, as if it were new."""
     keras.utils.set_random_seed(0)
     return rewinding(new_model())
 

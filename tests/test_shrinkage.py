@@ -1,4 +1,4 @@
-"""The proximal steps of a kernel: its two parts have nothing to do with each other."""
+"""Proximal steps of a kernel: weights on and off the template do not mix."""
 
 import numpy as np
 import pytest

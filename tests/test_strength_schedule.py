@@ -27,7 +27,7 @@ class Witness(keras.callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def two_layers():
-    """A function that returns always the same model, as if it were new."""
+    """A function that always returns the same model, as if it were new."""
     layers = [SoftConv2D(2, 3, padding="same", name=name) for name in ("first", "second")]
     model = keras.Sequential([keras.Input((5, 4, 2)), *layers], name="two")
     model.compile("sgd", "mse")
