@@ -104,6 +104,13 @@ def at_once(function):
 ways_to_run = pytest.mark.parametrize(
     "run", [as_it_is] if BACKEND == "torch" else [as_it_is, with_xla]
 )
-each_jit_compile = pytest.mark.parametrize(
-    "jit_compile", [False] if BACKEND == "torch" else [False, True]
+slow = pytest.mark.slow
+# For long tests XLA is in the slow ring.
+ways_in_rings = pytest.mark.parametrize(
+    "run",
+    [as_it_is, *([] if BACKEND == "torch" else [pytest.param(with_xla, marks=slow)])],
+)
+jit_compile_in_rings = pytest.mark.parametrize(
+    "jit_compile",
+    [False, *([] if BACKEND == "torch" else [pytest.param(True, marks=slow)])],
 )

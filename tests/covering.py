@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from covertable import make
+from soft_models import ring_of
 
 
 def covering(*factors: Sequence[Any]) -> list[tuple]:
@@ -43,5 +44,10 @@ def each_penalty(names, halos, penalties) -> pytest.MarkDecorator:
 
 
 def parametrized(found) -> pytest.MarkDecorator:
-    ids = [f"{name}-{halo}-{tie}-{off}" for name, halo, (tie, off) in found]
-    return pytest.mark.parametrize(("name", "halo", "pair"), found, ids=ids)
+    combinations = [
+        pytest.param(
+            name, halo, pair, id=f"{name}-{halo}-{'-'.join(pair)}", marks=ring_of(name)
+        )
+        for name, halo, pair in found
+    ]
+    return pytest.mark.parametrize(("name", "halo", "pair"), combinations)

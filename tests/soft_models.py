@@ -4,6 +4,7 @@ from functools import cache
 
 import keras
 import numpy as np
+import pytest
 from backends import BACKEND, KERAS_2, at_once
 from conv_cases import CASES
 from keras import ops
@@ -21,6 +22,20 @@ FEW = ("origin", "many_filters", "same_strided", "dilated_same", "groups",
        "circular_strided", "explicit_past_kernel", "causal", "volume")  # fmt: skip
 names = list(FEW if BACKEND == "jax" else CASES)
 each_case = ([CASES[name] for name in names], names)
+
+
+def ring_of(name) -> list[pytest.MarkDecorator]:
+    """The mark of a case in the laws that take long: few cases are for every change."""
+    return [] if name in FEW else [pytest.mark.slow]
+
+
+# The same cases for those laws, by name.
+each_case_in_rings = pytest.mark.parametrize(
+    "case", [pytest.param(CASES[name], id=name, marks=ring_of(name)) for name in names]
+)
+each_name_in_rings = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=ring_of(name)) for name in names]
+)
 
 
 def random_layer(case, rng, **arguments) -> BaseSoftConv:

@@ -98,6 +98,7 @@ def test_released_a_convolution_predicts_what_it_did(pooled, networks, scripts, 
     )
 
 
+@pytest.mark.slow
 def test_every_fit_begins_anew(networks, scripts):
     classifiers = scripts("classifiers")
     draw, other = (networks.Draw(networks.Task(100), seed) for seed in (0, 1))

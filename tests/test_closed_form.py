@@ -26,7 +26,8 @@ CASES = {
     "signal": ((8,), 2, 2, {"kernel_size": 3, "dilation_rate": 2}),
 }
 # Every case is compiled anew.
-names = ["same", "groups", "signal"] if BACKEND == "jax" else list(CASES)
+QUICK = ["same", "groups", "signal"]
+names = QUICK if BACKEND == "jax" else list(CASES)
 
 
 def tasks(case, rng) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +60,15 @@ def trained_layer(case, inputs, targets, **arguments) -> keras.Layer:
 
 
 @pytest.mark.parametrize(
-    ("name", "halo"), [*((name, None) for name in names), ("same", 1), ("signal", 1)]
+    ("name", "halo"),
+    [
+        *(
+            pytest.param(name, None, marks=[] if name in QUICK else [pytest.mark.slow])
+            for name in names
+        ),
+        pytest.param("same", 1, marks=pytest.mark.slow),
+        ("signal", 1),
+    ],
 )
 def test_ends_at_the_optimum_of_ridge_regression(name, halo, rng):
     case = CASES[name]

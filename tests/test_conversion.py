@@ -19,6 +19,7 @@ from soft_models import (
     numpy_weights,
     random_layer,
     read,
+    ring_of,
 )
 
 from keras_softconv import SoftConv2D, from_conv, to_conv
@@ -232,7 +233,12 @@ def test_every_padding_goes_to_keras_own_layers(case, data_format, rng):
 
 @pytest.mark.parametrize(
     ("name", "kernel", "halo"),
-    covering(each_case[1], ["family_means", "shared_kernel"], [None, 1]),
+    [
+        pytest.param(*combination, marks=ring_of(combination[0]))
+        for combination in covering(
+            each_case[1], ["family_means", "shared_kernel"], [None, 1]
+        )
+    ],
 )
 def test_what_is_dropped(name, kernel, halo, rng):
     """Against the effective kernels of both, in float64."""

@@ -7,7 +7,7 @@ import oracle
 import pytest
 from backends import KERAS_2, not_on_keras_2
 from keras.ops import convert_to_numpy as to_numpy
-from soft_models import each_case, kernel_of, random_layer, read
+from soft_models import each_case_in_rings, kernel_of, random_layer, read
 
 from keras_softconv import SoftConv2D
 from keras_softconv.diagnostics import soft_layers, structure_numbers
@@ -19,7 +19,7 @@ def numbers_of(layer) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("halo", [None, 0, 1])
-@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
+@each_case_in_rings
 def test_numbers_equal_an_independent_computation_in_float64(case, halo, rng):
     layer = random_layer(case, rng, halo=halo)
     kernel = read(layer, kernel_of)
@@ -30,7 +30,7 @@ def test_numbers_equal_an_independent_computation_in_float64(case, halo, rng):
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
+@each_case_in_rings
 def test_analysis_of_variance_adds_up(case, rng):
     layer = random_layer(case, rng)
     numbers = numbers_of(layer)

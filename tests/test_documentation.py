@@ -163,7 +163,15 @@ def namespace_of_examples() -> dict:
     }
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+def ring_of(name) -> list[pytest.MarkDecorator]:
+    """Examples of callbacks and paths train models."""
+    trains = name.split(".")[1] in ("callbacks", "path")
+    return [pytest.mark.slow] if trains else []
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=ring_of(name)) for name in EXAMPLES]
+)
 def test_docstring_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text, namespace = EXAMPLES[name], namespace_of_examples()

@@ -179,6 +179,7 @@ def test_soften_a_network_tells_which_layer_left_the_convolution(tmp_path):
     assert "softconv/report" in tags
 
 
+@pytest.mark.slow
 def test_plot_families_finds_the_problem_child(tmp_path):
     output = tmp_path / "families.png"
     printed = run("plot_families.py", "--output", str(output))

@@ -148,6 +148,7 @@ def without_xla(method, draw):
     return method
 
 
+@pytest.mark.slow
 def test_every_fit_begins_anew_and_ends_near_the_closed_form(scripts):
     synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("children", 0.1, examples=50), 0)
@@ -162,9 +163,8 @@ def test_every_fit_begins_anew_and_ends_near_the_closed_form(scripts):
     assert first["validation"] == pytest.approx(solved["validation"], rel=0.03)
 
 
-@pytest.mark.parametrize(
-    "source", ["dense", pytest.param("photographs", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["dense", "photographs"])
 def test_released_goes_on_from_the_convolution_without_penalties(source, scripts):
     synthetic, denoising = scripts("synthetic"), scripts("denoising")
     methods, rates = scripts("trained_methods"), [1e-9, 1e-3]
@@ -198,6 +198,7 @@ def test_locally_connected_by_adam_has_no_shared_kernel(scripts):
     assert keras.ops.any(layer.deviations)
 
 
+@pytest.mark.slow
 def test_dense_by_adam_ends_at_ridge_regression(scripts):
     synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("dense", 1.0, examples=100), 0)
@@ -208,6 +209,7 @@ def test_dense_by_adam_ends_at_ridge_regression(scripts):
         assert trained[error] == pytest.approx(solved[error], rel=0.01)
 
 
+@pytest.mark.slow
 def test_learned_strengths_take_no_validation_data(scripts):
     synthetic, methods = scripts("synthetic"), scripts("trained_methods")
     draw = synthetic.Draw(synthetic.Task("children", 0.1, examples=50), 0)

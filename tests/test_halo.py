@@ -151,6 +151,7 @@ def test_void_weights_stay_at_zero_in_training(images, optimizer):
     assert (deviations != before)[~void].mean() > 0.9
 
 
+@pytest.mark.slow
 @not_on("torch", "has no XLA")
 def test_with_xla(images):
     plain = trained(images, halo=1)
@@ -159,6 +160,7 @@ def test_with_xla(images):
         np.testing.assert_allclose(weight, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_in_mixed_precision(images):
     plain = trained(images, halo=1)
     mixed = trained(images, halo=1, dtype="mixed_bfloat16")
@@ -218,6 +220,7 @@ def test_batches_of_any_size_in_one_graph(rng):
     np.testing.assert_allclose(compiled(x)[:2], compiled(x[:2]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @tensorflow_only
 @pytest.mark.parametrize(
     ("grid", "filters", "halo", "window"),

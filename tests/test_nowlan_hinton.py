@@ -123,6 +123,7 @@ def data(rng):
     return tuple(rng.normal(size=shape).astype("float32") for shape in shapes)
 
 
+@pytest.mark.slow
 def test_every_fit_begins_anew(network, data):
     weights = []
     for seed in (0, 1, 0):
@@ -146,6 +147,7 @@ def test_strengths_are_in_units_of_one_over_the_examples(networks):
     np.testing.assert_allclose(sum(map(float, network.model.losses)), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_released_goes_on_from_the_convolution_without_penalties(networks, data):
     template = {"filters": 2, "kernel_size": 3}
     conv, after = (

@@ -127,10 +127,13 @@ def test_variables_in_another_order(task, rng):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: ProximalAdam(ExponentialDecay(0.1, 2, 0.5), amsgrad=True),
-        lambda: ProximalSGD(0.3, momentum=0.9),
+        pytest.param(
+            lambda: ProximalAdam(ExponentialDecay(0.1, 2, 0.5), amsgrad=True), id="adam"
+        ),
+        pytest.param(
+            lambda: ProximalSGD(0.3, momentum=0.9), id="sgd", marks=pytest.mark.slow
+        ),
     ],
-    ids=["adam", "sgd"],
 )
 def test_saved_in_the_middle_it_goes_on(make, task, rng, tmp_path):
     arguments = {"tie_regularizer": PairwiseL1(0.02), "halo": 1}

@@ -8,7 +8,7 @@ import pytest
 from conv_cases import CASES
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from soft_models import each_case, kernel_of, random_layer, read
+from soft_models import each_case, kernel_of, random_layer, read, ring_of
 
 from keras_softconv import SoftConv2D, plots, structure_report
 from keras_softconv.diagnostics import Members, readable
@@ -24,7 +24,13 @@ from keras_softconv.plots.drawing import image_of
 ORIGIN = CASES["origin"]
 SAME = CASES["same"]
 WIDE = ((6, 5), 4, 4, {"kernel_size": 3, "padding": "same", "groups": 2, "halo": 1})
-with_halo = ([*each_case[0], WIDE], [*each_case[1], "halo"])
+each_case_and_halo = pytest.mark.parametrize(
+    "case",
+    [
+        *(pytest.param(CASES[name], id=name, marks=ring_of(name)) for name in each_case[1]),
+        pytest.param(WIDE, id="halo"),
+    ],
+)
 PICTURES = ("connections", "kernel_matrix", "shades", "off_template")
 
 
@@ -71,7 +77,7 @@ def lines(figure):
     return found
 
 
-@pytest.mark.parametrize("case", with_halo[0], ids=with_halo[1])
+@each_case_and_halo
 def test_a_line_for_each_weight_in_the_colour_of_its_family(case, rng):
     layer = random_layer(case, rng)
     kernel, geometry = read(layer, kernel_of), layer.weight_sharing.geometry
@@ -117,7 +123,7 @@ def test_the_drawing_of_the_question(rng):
         assert (np.abs(shown / 255 - colour).max(axis=1) < 0.01).sum() > 100
 
 
-@pytest.mark.parametrize("case", with_halo[0], ids=with_halo[1])
+@each_case_and_halo
 def test_the_matrix_is_the_kernel(case, rng):
     layer = random_layer(case, rng)
     kernel, geometry = read(layer, kernel_of), layer.weight_sharing.geometry
@@ -134,7 +140,7 @@ def test_the_matrix_is_the_kernel(case, rng):
     assert len(axes.lines) == geometry.in_channels + geometry.filters - 2
 
 
-@pytest.mark.parametrize("case", with_halo[0], ids=with_halo[1])
+@each_case_and_halo
 def test_shades_are_those_of_the_report(case, rng):
     layer = random_layer(case, rng)
     geometry, filter = layer.weight_sharing.geometry, layer.filters - 1
@@ -161,7 +167,7 @@ def test_shades_are_those_of_the_report(case, rng):
     assert "weight minus family mean" in texts(figure)
 
 
-@pytest.mark.parametrize("case", with_halo[0], ids=with_halo[1])
+@each_case_and_halo
 def test_off_template_weights_are_those_of_the_kernel(case, rng):
     layer = random_layer(case, rng)
     kernel, geometry = read(layer, kernel_of), layer.weight_sharing.geometry

@@ -8,7 +8,7 @@ import independent
 import keras
 import numpy as np
 import pytest
-from backends import BACKEND, each_jit_compile, not_on, not_on_keras_2, tensorflow_only
+from backends import BACKEND, jit_compile_in_rings, not_on, not_on_keras_2, tensorflow_only
 from keras import regularizers
 from keras.ops import convert_to_numpy as to_numpy
 from processes import run
@@ -46,7 +46,7 @@ STRONG = {
 
 
 @registrations
-@each_jit_compile
+@jit_compile_in_rings
 def test_loss_reported_by_fit_and_evaluate(images, registration, jit_compile):
     x, y = images
     model = soft_model(penalty_registration=registration, **STRONG)
@@ -62,8 +62,8 @@ def test_loss_reported_by_fit_and_evaluate(images, registration, jit_compile):
     "policy",
     [
         "mixed_float16",
-        "mixed_bfloat16",
-        "float16",
+        pytest.param("mixed_bfloat16", marks=pytest.mark.slow),
+        pytest.param("float16", marks=pytest.mark.slow),
         "bfloat16",
         pytest.param("float64", marks=not_on("jax", "has no float64 unless told so")),
     ],
@@ -97,7 +97,7 @@ def twice(layer, shape):
 
 
 @registrations
-@each_jit_compile
+@jit_compile_in_rings
 def test_a_shared_layer_counts_once(images, registration, jit_compile):
     x, y = images
     layer = SoftConv2D(
@@ -252,6 +252,7 @@ def test_regularizers_that_return_vectors_or_plain_numbers(images):
     np.testing.assert_allclose(loss, [expected], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_penalties_shrink_what_they_are_put_on(images):
     x, y = images
     model = soft_model(**STRONG)

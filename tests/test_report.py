@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 from conv_cases import CASES
 from keras.ops import convert_to_numpy as to_numpy
-from soft_models import each_case, random_layer, soft_model
+from soft_models import (
+    each_case_in_rings,
+    each_name_in_rings,
+    random_layer,
+    soft_model,
+)
 
 from keras_softconv import SoftConv2D, structure_report
 from keras_softconv.diagnostics import readable, structure_numbers
@@ -36,7 +41,7 @@ def reported(name, halo) -> tuple:
 
 
 @pytest.mark.parametrize("halo", [None, 0])
-@pytest.mark.parametrize("name", each_case[1])
+@each_name_in_rings
 def test_report_equals_an_independent_computation_in_float64(name, halo):
     layer, report, kernel, ids = reported(name, halo)
     assert list(report) == KEYS
@@ -58,7 +63,7 @@ def test_report_equals_an_independent_computation_in_float64(name, halo):
 
 
 @pytest.mark.parametrize("halo", [None, 0])
-@pytest.mark.parametrize("name", each_case[1])
+@each_name_in_rings
 def test_energies_of_positions_add_up(name, halo):
     _, report, kernel, ids = reported(name, halo)
     for place in report["positions"]:
@@ -70,7 +75,7 @@ def test_energies_of_positions_add_up(name, halo):
         np.testing.assert_allclose(total, report["energies"][part], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
+@each_case_in_rings
 def test_scores_equal_an_independent_computation(case, rng):
     layer = random_layer(case, rng)
     kernel, ids = kernel_and_ids(layer)

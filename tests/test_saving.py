@@ -14,6 +14,10 @@ from soft_models import compile_and_build, export, soft_model
 from keras_softconv import SoftConv1D, SoftConv2D, SoftConv3D
 
 each_halo = pytest.mark.parametrize("halo", [None, 1], ids=["dense", "halo"])
+# For exports, which take long.
+each_halo_in_rings = pytest.mark.parametrize(
+    "halo", [None, pytest.param(1, marks=pytest.mark.slow)], ids=["dense", "halo"]
+)
 
 
 def trained_model(images, **arguments) -> keras.Model:
@@ -146,7 +150,7 @@ def test_there_and_back_again_between_backends(
             )
 
 
-@each_halo
+@each_halo_in_rings
 @not_on("torch", "has no SavedModel")
 @pytest.mark.filterwarnings("ignore:The `native_serialization` parameter")  # of jax2tf
 def test_saved_model(images, tmp_path, halo, trained):
@@ -169,7 +173,7 @@ def test_large_layer_exports_a_small_graph(tmp_path):
     assert (tmp_path / "export" / "saved_model.pb").stat().st_size < 5e6
 
 
-@each_halo
+@each_halo_in_rings
 @tensorflow_only
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 @not_on_keras_2("leaves that to TensorFlow's converter")

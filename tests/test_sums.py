@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from backends import gradients, ways_to_run
+from backends import gradients, ways_in_rings, ways_to_run
 from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
 
@@ -48,7 +48,7 @@ def test_sums_of_a_hundred_million_weights_are_right(halo, side, filters, run, r
     np.testing.assert_allclose(errors_of_sums(sharing, weights, run), 0, atol=1e-5)
 
 
-@ways_to_run
+@ways_in_rings
 @pytest.mark.parametrize(
     ("halo", "side", "filters"),
     [(None, 12, 1), (None, 32, 1), (None, 22, 3), (None, 22, 5), (2, 64, 1), (1, 128, 4)],
@@ -60,7 +60,7 @@ def test_sums_of_weights_that_are_all_alike_are_right(halo, side, filters, run):
     np.testing.assert_allclose(errors_of_sums(sharing, weights, run), 0, atol=1e-5)
 
 
-@ways_to_run
+@ways_in_rings
 @pytest.mark.parametrize("halo", [None, 1])
 @pytest.mark.parametrize(
     ("channels", "filters", "groups"), [(48, 48, 48), (256, 16, 8), (300, 3, 1)]
