@@ -38,7 +38,7 @@ $(INSTALLED): setup.py pyproject.toml
 test: $(INSTALLED)  ## Run the tests for every change on TensorFlow: 5.5 min on two cores.
 	$(PYTEST) $(QUICK)
 
-test-slow: $(BACKENDS)  ## Run the others, which train for long or start processes: 10 min.
+test-slow: $(BACKENDS)  ## Run the others, which train for long or start processes: 15 min.
 	$(PYTEST) $(SLOW)
 
 test-jax: $(BACKENDS)  ## Run those that depend on the backend on JAX.
