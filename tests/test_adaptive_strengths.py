@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings(ignore_compiled_data)
 L1, L2 = keras.regularizers.L1, keras.regularizers.L2
 N, SIZE, NOISE = 150, 8, 0.5
 OUTPUTS = SIZE - 2
-STEPS = 20  # of an epoch
+STEPS = 20  # An epoch has so many steps.
 TIE, OFF = "model/soft/tie_strength", "model/soft/off_template_strength"
 
 
