@@ -100,15 +100,17 @@ def at_once(function):
     return jax.jit(function)
 
 
-# Torch's own compiler takes half a minute for a model.
-ways_to_run = pytest.mark.parametrize(
-    "run", [as_it_is] if BACKEND == "torch" else [as_it_is, with_xla]
-)
+# JAX compiles training as a whole unless told not to; torch's own compiler takes half a
+# minute for a model. For long tests XLA on TensorFlow is in the slow ring.
 slow = pytest.mark.slow
-# For long tests XLA is in the slow ring.
+WAYS = {
+    "tensorflow": [as_it_is, with_xla],
+    "jax": [with_xla],
+    "torch": [as_it_is],
+}[BACKEND]
+ways_to_run = pytest.mark.parametrize("run", WAYS)
 ways_in_rings = pytest.mark.parametrize(
-    "run",
-    [as_it_is, *([] if BACKEND == "torch" else [pytest.param(with_xla, marks=slow)])],
+    "run", [WAYS[0], *(pytest.param(way, marks=slow) for way in WAYS[1:])]
 )
 jit_compile_in_rings = pytest.mark.parametrize(
     "jit_compile",

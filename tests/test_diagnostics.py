@@ -6,8 +6,10 @@ import numpy as np
 import oracle
 import pytest
 from backends import KERAS_2, not_on_keras_2
+from conv_cases import CASES
+from covering import each_name_in_rings
 from keras.ops import convert_to_numpy as to_numpy
-from soft_models import each_case_in_rings, kernel_of, random_layer, read
+from soft_models import kernel_of, random_layer, read
 
 from keras_softconv import SoftConv2D
 from keras_softconv.diagnostics import soft_layers, structure_numbers
@@ -18,9 +20,9 @@ def numbers_of(layer) -> dict[str, float]:
     return {name: float(value) for name, value in numbers.items()}
 
 
-@pytest.mark.parametrize("halo", [None, 0, 1])
-@each_case_in_rings
-def test_numbers_equal_an_independent_computation_in_float64(case, halo, rng):
+@each_name_in_rings(None, 0, 1)
+def test_numbers_equal_an_independent_computation_in_float64(name, halo, rng):
+    case = CASES[name]
     layer = random_layer(case, rng, halo=halo)
     kernel = read(layer, kernel_of)
     expected = independent.structure_numbers(kernel, oracle.family_ids(case))
@@ -30,9 +32,9 @@ def test_numbers_equal_an_independent_computation_in_float64(case, halo, rng):
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7)
 
 
-@each_case_in_rings
-def test_analysis_of_variance_adds_up(case, rng):
-    layer = random_layer(case, rng)
+@each_name_in_rings(None)
+def test_analysis_of_variance_adds_up(name, halo, rng):
+    layer = random_layer(CASES[name], rng, halo=halo)
     numbers = numbers_of(layer)
     kernel = read(layer, kernel_of).astype("float64")
     mask = layer.template_mask()

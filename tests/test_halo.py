@@ -11,9 +11,9 @@ from oracle import within_halo
 from soft_models import (
     call,
     dense_form,
-    each_case,
     export,
     kernel_of,
+    names,
     outputs_and_losses,
     path_of,
     random_layer,
@@ -34,7 +34,7 @@ def trained(images, epochs=3, jit_compile=False, **arguments) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("name", each_case[1])
+@pytest.mark.parametrize("name", names)
 def test_a_halo_larger_than_the_image_is_the_dense_layer(name, rng):
     case = CASES[name]
     layer = random_layer(case, rng)
@@ -83,7 +83,7 @@ def step_of_gradient_descent(layer, x) -> None:
     )
 
 
-@pytest.mark.parametrize("name", each_case[1])
+@pytest.mark.parametrize("name", names)
 def test_windows_that_together_hold_less_train_as_a_dense_layer_without_the_rest(name, rng):
     # One step of gradient descent, the void entries of the dense layer held at zero.
     case, halo = CASES[name], 1

@@ -7,6 +7,7 @@ import numpy as np
 import oracle
 import pytest
 from backends import KERAS_2, at_once, gradients
+from covering import each_case
 from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
 from soft_models import (
@@ -14,7 +15,6 @@ from soft_models import (
     call,
     dense_deviations,
     dense_form,
-    each_case,
     kernel_of,
     numpy_weights,
     outputs_and_losses,
@@ -32,7 +32,7 @@ def random_images(case, rng, count=3):
     return rng.normal(size=(count, *grid, in_channels)).astype("float32")
 
 
-@pytest.fixture(params=["dense", "dense, large", "halo"])
+@pytest.fixture
 def halo(request, monkeypatch):
     """That of a layer in each of the ways to compute its outputs."""
     if request.param == "dense, large":
@@ -40,8 +40,9 @@ def halo(request, monkeypatch):
     return 1 if request.param == "halo" else None
 
 
+in_each_way = each_case("dense", "dense, large", "halo", indirect=["halo"])
 # What does not depend on how outputs are computed is asked of each storage once.
-each_storage = pytest.mark.parametrize("halo", [None, 1])
+of_each_storage = each_case(None, 1)
 
 
 class TestOrigin:
@@ -66,8 +67,8 @@ class TestOrigin:
             assert {tuple(map(int, m)) for m in np.argwhere(ids == tap)} == members
 
 
-@pytest.mark.parametrize("case", each_case[0], ids=each_case[1])
 class TestEveryCase:
+    @in_each_way
     def test_is_a_convolution_when_deviations_are_zero(self, case, halo, rng):
         layer = random_layer(case, rng, halo=halo)
         for weight in (layer.deviations, layer.bias_deviations):
@@ -78,6 +79,7 @@ class TestEveryCase:
         outputs, _ = call(layer, x)
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
+    @in_each_way
     def test_is_a_dense_layer_always(self, case, halo, rng):
         layer = random_layer(case, rng, halo=halo)
         x = random_images(case, rng)
@@ -87,6 +89,7 @@ class TestEveryCase:
         outputs, _ = call(layer, x)
         np.testing.assert_allclose(outputs.reshape(3, -1), expected, rtol=1e-4, atol=1e-4)
 
+    @in_each_way
     def test_gradients_are_those_of_the_dense_kernel_summed_over_families(
         self, case, halo, rng
     ):
@@ -125,7 +128,7 @@ class TestEveryCase:
                 to_numpy(gradient).ravel(), np.ravel(expected[name]), rtol=1e-4, atol=1e-4
             )
 
-    @each_storage
+    @of_each_storage
     def test_kernel_is_the_expanded_shared_kernel_plus_deviations(self, case, halo, rng):
         layer = random_layer(case, rng, halo=halo)
         weights = numpy_weights(layer)
@@ -137,7 +140,7 @@ class TestEveryCase:
             atol=1e-6,
         )
 
-    @each_storage
+    @of_each_storage
     def test_family_ids_and_means(self, case, halo, rng):
         layer = random_layer(case, rng, halo=halo)
         ids = oracle.family_ids(case)
@@ -151,6 +154,7 @@ class TestEveryCase:
             expected = members.mean() if members.size else 0.0
             np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-6)
 
+    @in_each_way
     def test_channels_first_is_the_same_layer_transposed(self, case, halo, rng):
         last = random_layer(case, rng, halo=halo)
         first = type(last)(**last.get_config() | {"data_format": "channels_first"})
@@ -164,6 +168,7 @@ class TestEveryCase:
             np.moveaxis(outputs, 1, -1), call(last, x)[0], rtol=1e-5, atol=1e-6
         )
 
+    @in_each_way
     def test_symbolic_and_eager_shapes_agree(self, case, halo, rng):
         layer = random_layer(case, rng, halo=halo)
         x = random_images(case, rng)

@@ -1,9 +1,11 @@
 """Whole models softened and hardened again, and the given model left as it was."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
-from backends import BACKEND, not_on_keras_2
+from backends import BACKEND, at_once, not_on, not_on_keras_2
 from keras import layers
 from keras.ops import convert_to_numpy as to_numpy
 
@@ -32,8 +34,8 @@ def randomize(model, rng):
 
 
 def predictions(model, inputs) -> np.ndarray:
-    # Not by `predict`, which would compile each model anew.
-    outputs = keras.tree.flatten(model(inputs, training=False))
+    # Not by `predict`, which TensorFlow would trace for each model.
+    outputs = keras.tree.flatten(at_once(partial(model, training=False))(inputs))
     return np.concatenate([to_numpy(output).ravel() for output in outputs])
 
 
@@ -53,6 +55,7 @@ def check_there_and_back(model, inputs, **arguments):
     return soft, hard
 
 
+@not_on("jax", "compiles them for half a minute, for the same graphs")
 @pytest.mark.parametrize(
     "name",
     [

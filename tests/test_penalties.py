@@ -14,7 +14,7 @@ from soft_models import (
     call,
     dense_deviations,
     dense_form,
-    each_case,
+    names,
     numpy_weights,
     random_layer,
     read,
@@ -75,7 +75,7 @@ def expected_penalties(case, pair, weights):
     )
 
 
-@each_penalty(each_case[1], [None, 1], list(PENALTIES))
+@each_penalty(names, [None, 1], list(PENALTIES))
 def test_values_equal_an_independent_computation_in_float64(name, halo, pair, rng):
     case = CASES[name]
     layer = penalized_layer(case, pair, rng, halo=halo)

@@ -8,7 +8,7 @@ import pytest
 from conv_cases import CASES
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from soft_models import each_case, kernel_of, random_layer, read, ring_of
+from soft_models import kernel_of, names_to_read, random_layer, read, ring_of
 
 from keras_softconv import SoftConv2D, plots, structure_report
 from keras_softconv.diagnostics import Members, readable
@@ -27,7 +27,10 @@ WIDE = ((6, 5), 4, 4, {"kernel_size": 3, "padding": "same", "groups": 2, "halo":
 each_case_and_halo = pytest.mark.parametrize(
     "case",
     [
-        *(pytest.param(CASES[name], id=name, marks=ring_of(name)) for name in each_case[1]),
+        *(
+            pytest.param(CASES[name], id=name, marks=ring_of(name))
+            for name in names_to_read
+        ),
         pytest.param(WIDE, id="halo"),
     ],
 )

@@ -10,10 +10,9 @@ import keras
 import numpy as np
 import pytest
 from conv_cases import CASES
+from covering import each_name_in_rings
 from keras.ops import convert_to_numpy as to_numpy
 from soft_models import (
-    each_case_in_rings,
-    each_name_in_rings,
     random_layer,
     soft_model,
 )
@@ -40,8 +39,7 @@ def reported(name, halo) -> tuple:
     return layer, structure_report(layer), *kernel_and_ids(layer)
 
 
-@pytest.mark.parametrize("halo", [None, 0])
-@each_name_in_rings
+@each_name_in_rings(None, 0)
 def test_report_equals_an_independent_computation_in_float64(name, halo):
     layer, report, kernel, ids = reported(name, halo)
     assert list(report) == KEYS
@@ -62,8 +60,7 @@ def test_report_equals_an_independent_computation_in_float64(name, halo):
             )
 
 
-@pytest.mark.parametrize("halo", [None, 0])
-@each_name_in_rings
+@each_name_in_rings(None, 0)
 def test_energies_of_positions_add_up(name, halo):
     _, report, kernel, ids = reported(name, halo)
     for place in report["positions"]:
@@ -75,9 +72,9 @@ def test_energies_of_positions_add_up(name, halo):
         np.testing.assert_allclose(total, report["energies"][part], rtol=1e-5, atol=1e-7)
 
 
-@each_case_in_rings
-def test_scores_equal_an_independent_computation(case, rng):
-    layer = random_layer(case, rng)
+@each_name_in_rings(None)
+def test_scores_equal_an_independent_computation(name, halo, rng):
+    layer = random_layer(CASES[name], rng, halo=halo)
     kernel, ids = kernel_and_ids(layer)
     children = structure_report(layer, children=10**6)["problem_children"]
     shape = tuple(layer.shared_kernel.shape)

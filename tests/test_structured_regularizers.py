@@ -1,15 +1,13 @@
 """Penalties that know where their weights stand, in layers: with void members, halos and
 weights of their own."""
 
-from functools import partial
-
 import independent_penalties as independent
 import keras
 import numpy as np
 import pytest
-from backends import BACKEND, gradients
+from backends import gradients
 from conv_cases import CASES
-from covering import each_combination, each_value
+from covering import each_combination
 from independent_penalties import PENALTIES, Place, Quartic, chosen, elastic_net
 from keras.ops import convert_to_numpy as to_numpy
 from keras.regularizers import L1, L2
@@ -18,7 +16,7 @@ from soft_models import (
     call,
     dense_deviations,
     dense_form,
-    each_case,
+    names,
     random_layer,
     read,
 )
@@ -72,10 +70,6 @@ PAIRS = [
     ("family_strengths", "family_strengths"),
     ("fused_huber", "pairwise_l1"),
 ]
-# JAX compiles each combination, and takes few.
-each = partial(each_value, step=5) if BACKEND == "jax" else each_combination
-
-
 STRENGTHS = {"tie": 0.5, "bias_tie": 0.5, "off_template": 3.0}
 
 
@@ -131,7 +125,7 @@ def expected_penalties(case, pair, layer, weights) -> dict[str, float]:
     }
 
 
-@each(each_case[1], [None, 1], PAIRS)
+@each_combination(names, [None, 1], PAIRS)
 def test_values_equal_an_independent_computation_in_float64(name, halo, pair, rng):
     case = CASES[name]
     layer = penalized_layer(case, pair, rng, halo=halo)
@@ -141,7 +135,7 @@ def test_values_equal_an_independent_computation_in_float64(name, halo, pair, rn
         np.testing.assert_allclose(value, expected[name], rtol=2e-5, atol=1e-6)
 
 
-@each(["same_strided", "groups", "circular_strided"], [None, 1], PAIRS)
+@each_combination(["same_strided", "groups", "circular_strided"], [None, 1], PAIRS)
 def test_gradients_agree_with_finite_differences(name, halo, pair, rng):
     case = CASES[name]
     layer = penalized_layer(case, pair, rng, halo=halo)

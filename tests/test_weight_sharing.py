@@ -7,9 +7,11 @@ import numpy as np
 import oracle
 import pytest
 from backends import at_once
+from conv_cases import CASES
+from covering import each_case
 from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
-from soft_models import dense_form, each_case, placed
+from soft_models import dense_form, placed
 
 from keras_softconv.weight_sharing import (
     ABSOLUTE,
@@ -19,10 +21,7 @@ from keras_softconv.weight_sharing import (
     weight_sharing_of,
 )
 
-pytestmark = [
-    pytest.mark.parametrize("case", each_case[0], ids=each_case[1]),
-    pytest.mark.parametrize("halo", [None, 0, 1]),
-]
+pytestmark = each_case(None, 0, 1)
 
 
 @pytest.fixture
@@ -129,7 +128,7 @@ def test_off_template_is_the_kernel_without_its_template(case, sharing, deviatio
 
 def test_partition_sums_divide_the_whole(case, halo, sharing, deviations):
     # Each case and each halo is combined with both powers, though not all three.
-    number = each_case[0].index(case) + [None, 0, 1].index(halo)
+    number = list(CASES.values()).index(case) + [None, 0, 1].index(halo)
     power, elementwise = [(SQUARE, np.square), (ABSOLUTE, np.abs)][number % 2]
     on_template = oracle.family_ids(case) >= 0
     terms = elementwise(dense_form(sharing, deviations).astype("float64"))
