@@ -65,10 +65,7 @@ def input_shape(case, data_format="channels_last") -> tuple:
 
 # TensorFlow has no convolutions with channels first on CPUs, and Keras 3.15 adds the bias
 # along the wrong axis of those whose last axis is as long as there are filters.
-each_data_format = pytest.mark.parametrize(
-    "data_format",
-    ["channels_last", *(["channels_first"] if BACKEND != "tensorflow" else [])],
-)
+DATA_FORMATS = ["channels_last"] + ["channels_first"] * (BACKEND != "tensorflow")
 
 
 def check_same(conv, soft, rng):
@@ -97,9 +94,9 @@ def check_family_ids(conv, soft):
     np.testing.assert_array_equal(read(soft, kernel_of), expected)
 
 
-@each_data_format
-@pytest.mark.parametrize("case", KERAS_CASES.values(), ids=KERAS_CASES.keys())
-def test_configurations_of_keras_own_test(case, data_format, rng):
+@pytest.mark.parametrize(("name", "data_format"), covering(list(KERAS_CASES), DATA_FORMATS))
+def test_configurations_of_keras_own_test(name, data_format, rng):
+    case = KERAS_CASES[name]
     conv = built_conv(case, rng, data_format=data_format)
     soft = from_conv(conv, input_shape(case, data_format))
     check_same(conv, soft, rng)
@@ -212,8 +209,7 @@ def test_activations_that_are_layers_or_nameless(activation, rng):
         assert soft.activation is not conv.activation
 
 
-@each_data_format
-@pytest.mark.parametrize("name", names)
+@pytest.mark.parametrize(("name", "data_format"), covering(names, DATA_FORMATS))
 def test_every_padding_goes_to_keras_own_layers(name, data_format, rng):
     case = CASES[name]
     if _is_misread(case):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from conv_cases import CASES
+from covering import covering
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from soft_models import kernel_of, names_to_read, random_layer, read, ring_of
@@ -283,8 +284,10 @@ def colours_in(axes) -> np.ndarray:
     return np.concatenate([c.get_colors() for c in axes.collections[:2]])
 
 
-@pytest.mark.parametrize("name", ["origin", "same", "signal", "volume", "groups"])
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    covering(["origin", "same", "signal", "volume", "groups"], PICTURES),
+)
 def test_nothing_is_cut_off(picture, name, rng):
     shown = pixels(getattr(plots, picture)(random_layer(CASES[name], rng)))
     edges = shown[[0, -1]].reshape(-1, 3), shown[:, [0, -1]].reshape(-1, 3)
