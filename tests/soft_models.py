@@ -17,10 +17,10 @@ from keras_softconv.weight_sharing import weight_sharing_of
 
 SOFT_CONVS = {1: SoftConv1D, 2: SoftConv2D, 3: SoftConv3D}
 
-# One of each kind where every shape is compiled anew; all are the same code.
+# One of each kind, for Keras 2 and where each shape is compiled: all are the same code.
 FEW = ("origin", "many_filters", "same_strided", "dilated_same", "groups",
        "circular_strided", "explicit_past_kernel", "causal", "volume")  # fmt: skip
-names = list(FEW if BACKEND == "jax" else CASES)
+names = list(FEW if BACKEND == "jax" or KERAS_2 else CASES)
 
 
 def ring_of(name) -> list[pytest.MarkDecorator]:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import oracle
 import pytest
-from backends import BACKEND, gradients, tensorflow_only
+from backends import BACKEND, gradients, not_on_keras_2, tensorflow_only
 from conv_cases import CASES, CASES_2D, random_cases
 from covering import covering
 from hypothesis import assume, given, settings
@@ -119,6 +119,7 @@ def test_random_configurations(case, halo, activation, use_bias):
 
 @pytest.mark.slow
 @tensorflow_only
+@not_on_keras_2("takes fewer, above")
 @settings(max_examples=500)
 @configurations
 def test_many_random_configurations(case, halo, activation, use_bias):
