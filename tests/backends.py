@@ -100,15 +100,12 @@ def at_once(function):
     return jax.jit(function)
 
 
-# JAX compiles training as a whole unless told not to; torch's own compiler takes half a
-# minute for a model. For long tests XLA on TensorFlow is in the slow ring.
+# Torch's own compiler takes half a minute for a model.
+WAYS = [as_it_is] if BACKEND == "torch" else [as_it_is, with_xla]
+# JAX compiles training as a whole unless told not to, and each operation alone for longer.
+ways_to_train = pytest.mark.parametrize("run", WAYS[1:] if BACKEND == "jax" else WAYS)
 slow = pytest.mark.slow
-WAYS = {
-    "tensorflow": [as_it_is, with_xla],
-    "jax": [with_xla],
-    "torch": [as_it_is],
-}[BACKEND]
-ways_to_run = pytest.mark.parametrize("run", WAYS)
+# For long tests XLA is in the slow ring.
 ways_in_rings = pytest.mark.parametrize(
     "run", [WAYS[0], *(pytest.param(way, marks=slow) for way in WAYS[1:])]
 )

@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow's own convolutions are what ours are compared with. With oneDNN, its default
 # on processors with AVX-512, some strided ones and those of empty batches come out wrong.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-# There is a process for each core already; the threads of several wait for each other.
+# Tests run in a process for each core. Threads of torch in several wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests compile for longer than they compute.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

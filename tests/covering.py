@@ -1,4 +1,4 @@
-"""Covering sets: fewer combinations, in which every pair of values still occurs."""
+"""Covering sets: fewer combinations, in which pairs of values still occur."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,26 +16,26 @@ def covering(*factors: Sequence[Any]) -> list[tuple]:
 
     Any two values of two different factors are in one of the combinations. With three
     factors of n, m and two values that takes about n * m combinations instead of 2 n m.
-    JAX compiles each of them anew, and takes as many as hold each value.
+    JAX compiles each combination anew: there any two values of two factors but the first
+    are in one, and each value of the first.
     """
     indices = [list(range(len(factor))) for factor in factors]
-    chosen = _each_value(indices) if BACKEND == "jax" else make(indices)
+    chosen = _few(*indices) if BACKEND == "jax" else make(indices)
     return [
         tuple(factor[index] for factor, index in zip(factors, indices, strict=True))
         for indices in sorted(chosen)
     ]
 
 
-def _each_value(factors: list[list[int]]) -> list[tuple]:
-    """Combinations by chance, each value as often as others of its factor."""
-    rng = np.random.default_rng(0)
-    longest = max(map(len, factors))
-    columns = [np.resize(factor, longest) for factor in factors]
-    return list(zip(*map(rng.permutation, columns), strict=True))
+def _few(first: list[int], *others: list[int]) -> list[tuple]:
+    pairs = make(list(others)) if len(others) > 1 else [(index,) for index in others[0]]
+    count = max(len(first), len(pairs))
+    drawn = np.random.default_rng(0).permutation(np.resize(first, count))
+    return [(index, *pairs[n % len(pairs)]) for n, index in enumerate(drawn)]
 
 
 def each_case(*halos, **options) -> pytest.MarkDecorator:
-    """Runs a test with every case and every halo."""
+    """Runs a test with cases and halos that cover each other."""
     found = [
         pytest.param(CASES[name], halo, id=f"{name}-{halo}")
         for name, halo in covering(names, halos)
@@ -44,7 +44,7 @@ def each_case(*halos, **options) -> pytest.MarkDecorator:
 
 
 def each_name_in_rings(*halos) -> pytest.MarkDecorator:
-    """The same by name, for what reads layers and takes long."""
+    """Runs a test with the names of cases and halos, for what only reads layers."""
     found = [
         pytest.param(*combination, marks=ring_of(combination[0]))
         for combination in covering(names_to_read, halos)
@@ -53,14 +53,12 @@ def each_name_in_rings(*halos) -> pytest.MarkDecorator:
 
 
 def each_combination(names, halos, pairs) -> pytest.MarkDecorator:
-    """Runs a test with cases (by name), halos and pairs of penalties, any two of which
-    come together."""
+    """Runs a test with a covering set of cases (by name), halos and pairs of penalties."""
     return parametrized(covering(names, halos, pairs))
 
 
 def each_penalty(names, halos, penalties) -> pytest.MarkDecorator:
-    """Runs a test with cases, halos, penalties of the ties and penalties off the template,
-    any two of which come together."""
+    """The same with penalties of the ties and penalties off the template, each its own."""
     found = covering(names, halos, penalties, penalties)
     return parametrized([(name, halo, pair) for name, halo, *pair in found])
 

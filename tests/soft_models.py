@@ -19,7 +19,8 @@ SOFT_CONVS = {1: SoftConv1D, 2: SoftConv2D, 3: SoftConv3D}
 
 # One of each kind, for Keras 2 and where each shape is compiled: all are the same code.
 FEW = ("origin", "many_filters", "same_strided", "dilated_same", "groups",
-       "circular_strided", "explicit_past_kernel", "causal", "volume")  # fmt: skip
+       "circular_strided", "no_member_at_all", "explicit_past_kernel", "causal",
+       "volume")  # fmt: skip
 names = list(FEW if BACKEND == "jax" or KERAS_2 else CASES)
 
 

@@ -128,7 +128,7 @@ def test_training_ends_at_the_fixed_point_of_an_independent_computation(
 
 
 @pytest.mark.parametrize(
-    ("tie", "off", "use_bias"), covering([L2(0.1), None], [L2(0.2), None], [True, False])
+    ("use_bias", "tie", "off"), covering([True, False], [L2(0.1), None], [L2(0.2), None])
 )
 def test_an_update_is_that_of_the_formula(tie, off, use_bias, rng):
     x, y = (part[:20] for part in examples(rng, 0.5, 0.3))

@@ -32,6 +32,7 @@ def trained_model(images, **arguments) -> keras.Model:
 @pytest.fixture(scope="module")
 def trained():
     """A trained model of each storage, for the tests that only look at it."""
+    keras.utils.set_random_seed(0)
     return {halo: trained_model(random_images(), halo=halo) for halo in (None, 1)}
 
 
@@ -118,22 +119,24 @@ x = np.load("x.npy")
 for storage, halo in (("dense", None), ("halo", 1)):
     loaded = keras.models.load_model(f"here-{storage}.keras", compile=False)
     np.save(f"loaded-{storage}.npy", loaded.predict(x, verbose=0))
-    model = soft_model(halo=halo)
+    model = soft_model(halo=halo, tie_regularizer="l1")
     model.compile("adam", "mse")
+    model.fit(x, np.ones((len(x), *model.output_shape[1:])), verbose=0)
     np.save(f"there-{storage}.npy", model.predict(x, verbose=0))
     model.save(f"there-{storage}.keras")
 """
 
 
-# From each backend to those after it, and back again.
 BACKENDS = ["tensorflow", "jax", "torch"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS[BACKENDS.index(BACKEND) + 1 :])
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_there_and_back_again_between_backends(
     images, tmp_path, backend, monkeypatch, trained
 ):
+    if BACKENDS.index(backend) <= BACKENDS.index(BACKEND):
+        pytest.skip("the test goes from the first of two backends to the second and back")
     skip_without(backend)
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", images[0])

@@ -24,7 +24,7 @@ OFF_TEMPLATE = PENALTIES | {
 
 
 @pytest.mark.parametrize(
-    ("halo", "tie", "off"), covering([None, 1], list(PENALTIES), list(OFF_TEMPLATE))
+    ("off", "tie", "halo"), covering(list(OFF_TEMPLATE), list(PENALTIES), [None, 1])
 )
 def test_neither_part_depends_on_the_weights_of_the_other(halo, tie, off, rng):
     """The weights on the template are changed, and then those off it."""

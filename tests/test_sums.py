@@ -1,8 +1,8 @@
-"""Sums over many weights, in float32, on every backend and compiler."""
+"""Sums over many weights, in float32, on every backend and with XLA."""
 
 import numpy as np
 import pytest
-from backends import gradients, ways_in_rings, ways_to_run
+from backends import gradients, ways_in_rings, ways_to_train
 from keras import ops
 from keras.ops import convert_to_numpy as to_numpy
 
@@ -35,7 +35,7 @@ def errors_of_sums(sharing, weights, run) -> list[float]:
 
 
 @pytest.mark.slow
-@ways_to_run
+@ways_to_train
 @pytest.mark.parametrize(
     ("halo", "side", "filters"),
     [(None, 101, 1), (None, 60, 8), (9, 74, 45)],
