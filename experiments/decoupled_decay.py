@@ -238,7 +238,7 @@ def methods(rounds: int) -> list[Decayed]:
 
 
 def measure(options: argparse.Namespace) -> Found:
-    rounds = 2 if options.quick else 16
+    rounds = 1 if options.quick else 16
     made = methods(rounds)
     if options.quick:
         made = [replace(one, strengths=one.strengths[::4]) for one in made]

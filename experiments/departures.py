@@ -48,7 +48,7 @@ def methods(rounds: int) -> list[Method]:
 
 def measure(options: argparse.Namespace) -> Found:
     tasks = dict(list(TASKS.items())[: 1 if options.quick else None])
-    made = methods(2 if options.quick else 14)
+    made = methods(1 if options.quick else 14)
     return search(tasks, Draw, made, options.seeds)
 
 

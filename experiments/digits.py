@@ -30,7 +30,7 @@ TIES = ("ridge ties", "ridge ties, Adam", "lasso ties", "fused ties")
 
 
 def methods(quick: bool) -> list[Method]:
-    rounds = 4 if quick else 16
+    rounds = 1 if quick else 16
     fine = 1 if quick else 4
     off_template = [100.0] if quick else powers(1.75, 2.5, 4)
     return [

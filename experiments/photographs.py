@@ -52,7 +52,7 @@ LOCALS = (LOCAL, "Locally connected, stopped")
 
 
 def methods(quick: bool) -> list[Method]:
-    rounds = 4 if quick else 16
+    rounds = 1 if quick else 16
     fine = 1 if quick else 4
     return [
         plain_dense(rounds),

@@ -28,7 +28,7 @@ MANY = "dense, v = 1, 1000 examples"
 
 
 def methods(quick: bool) -> list[Method]:
-    rounds = 4 if quick else 16
+    rounds = 1 if quick else 16
     fine = 1 if quick else 4
     lasso = powers(0, 2.5, 1 if quick else 2)
     return [
