@@ -35,7 +35,7 @@ $(INSTALLED): setup.py pyproject.toml
 	$(VENV)/bin/pip install --quiet --editable ".[test]"
 	@touch $@
 
-test: $(INSTALLED)  ## Run the tests for every change on TensorFlow: 5.5 min on two cores.
+test: $(INSTALLED)  ## Run the tests for every change on TensorFlow: 5 min on two cores.
 	$(PYTEST) $(QUICK)
 
 test-slow: $(BACKENDS)  ## Run the others, which train for long or start processes: 15 min.
