@@ -16,8 +16,8 @@ def covering(*factors: Sequence[Any]) -> list[tuple]:
 
     Any two values of two different factors are in one of the combinations. With three
     factors of n, m and two values that takes about n * m combinations instead of 2 n m.
-    JAX compiles each combination anew: there any two values of two factors but the first
-    are in one, and each value of the first.
+    On JAX, which compiles every combination, there are fewer: each value of the first
+    factor is in one, and the pairs of values are those of the other factors.
     """
     indices = [list(range(len(factor))) for factor in factors]
     chosen = _few(*indices) if BACKEND == "jax" else make(indices)
@@ -28,6 +28,7 @@ def covering(*factors: Sequence[Any]) -> list[tuple]:
 
 
 def _few(first: list[int], *others: list[int]) -> list[tuple]:
+    """Pairs of the other factors' values, with values of the first at random."""
     pairs = make(list(others)) if len(others) > 1 else [(index,) for index in others[0]]
     count = max(len(first), len(pairs))
     drawn = np.random.default_rng(0).permutation(np.resize(first, count))
@@ -43,13 +44,19 @@ def each_case(*halos, **options) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("case", "halo"), found, **options)
 
 
-def each_name_in_rings(*halos) -> pytest.MarkDecorator:
-    """Runs a test with the names of cases and halos, for what only reads layers."""
+def each_in_rings(arguments, names, *factors) -> pytest.MarkDecorator:
+    """Runs a test with a covering set of cases (by name) and other factors; with most of
+    the cases in the slow ring."""
     found = [
         pytest.param(*combination, marks=ring_of(combination[0]))
-        for combination in covering(names_to_read, halos)
+        for combination in covering(names, *factors)
     ]
-    return pytest.mark.parametrize(("name", "halo"), found)
+    return pytest.mark.parametrize(arguments, found)
+
+
+def each_name_in_rings(*halos) -> pytest.MarkDecorator:
+    """The same with names of cases and halos, for what only reads layers."""
+    return each_in_rings(("name", "halo"), names_to_read, halos)
 
 
 def each_combination(names, halos, pairs) -> pytest.MarkDecorator:
@@ -58,7 +65,8 @@ def each_combination(names, halos, pairs) -> pytest.MarkDecorator:
 
 
 def each_penalty(names, halos, penalties) -> pytest.MarkDecorator:
-    """The same with penalties of the ties and penalties off the template, each its own."""
+    """Runs a test with a covering set of cases (by name), halos, penalties of the ties and
+    penalties off the template."""
     found = covering(names, halos, penalties, penalties)
     return parametrized([(name, halo, pair) for name, halo, *pair in found])
 

@@ -6,7 +6,7 @@ import oracle
 import pytest
 from backends import BACKEND, gradients, not_on_keras_2, tensorflow_only
 from conv_cases import CASES, CASES_2D, random_cases
-from covering import covering
+from covering import covering, each_in_rings
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -19,7 +19,6 @@ from soft_models import (
     numpy_weights,
     random_layer,
     read,
-    ring_of,
 )
 
 from keras_softconv import SoftConv2D, from_conv, to_conv
@@ -231,12 +230,8 @@ def test_every_padding_goes_to_keras_own_layers(name, data_format, rng):
         assert type(conv) is oracle.CONVS[rank]
 
 
-@pytest.mark.parametrize(
-    ("name", "kernel", "halo"),
-    [
-        pytest.param(*combination, marks=ring_of(combination[0]))
-        for combination in covering(names, ["family_means", "shared_kernel"], [None, 1])
-    ],
+@each_in_rings(
+    ("name", "kernel", "halo"), names, ["family_means", "shared_kernel"], [None, 1]
 )
 def test_what_is_dropped(name, kernel, halo, rng):
     """Against the effective kernels of both, in float64."""

@@ -12,10 +12,7 @@ import pytest
 from conv_cases import CASES
 from covering import each_name_in_rings
 from keras.ops import convert_to_numpy as to_numpy
-from soft_models import (
-    random_layer,
-    soft_model,
-)
+from soft_models import random_layer, soft_model
 
 from keras_softconv import SoftConv2D, structure_report
 from keras_softconv.diagnostics import readable, structure_numbers
