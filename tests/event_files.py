@@ -5,15 +5,19 @@ from tensorboard.backend.event_processing.event_accumulator import (
     TENSORS,
     EventAccumulator,
 )
-from tensorboard.summary.writer import event_file_writer
 from tensorboard.util.tensor_util import make_ndarray
 
 from keras_softconv import SoftConv2D
 
 
 def accumulated(folder) -> EventAccumulator:
-    """What is in the monitor's run of a log folder."""
+    """What is in the monitor's first run of a log folder."""
     return loaded(folder / "softconv")
+
+
+def runs(folder) -> list[str]:
+    """The names of the monitor's runs in a log folder."""
+    return sorted(path.name for path in folder.glob("softconv*"))
 
 
 def loaded(run) -> EventAccumulator:
@@ -34,12 +38,6 @@ def of_plugin(events, plugin) -> dict[str, list]:
         for tag in events.Tags()["tensors"]
         if events.SummaryMetadata(tag).plugin_data.plugin_name == plugin
     }
-
-
-def number_files_from_zero(monkeypatch):
-    """Files of one second are read in the order of their names, where 10 is before 9."""
-    counter = event_file_writer.AtomicCounter(0)
-    monkeypatch.setattr(event_file_writer, "_global_uid", counter)
 
 
 def steps(events) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from backends import BACKEND, not_on, tensorflow_only
 from cheap_training import ignore_compiled_data, random_images, rewinding, uncompiled
-from event_files import number_files_from_zero, read
+from event_files import read, runs
 from soft_models import numpy_weights, path_of, soft_model
 
 from keras_softconv import SoftConv2D
@@ -187,7 +187,7 @@ def test_logs_are_seen_by_history_csv_and_early_stopping(images, tmp_path, rewou
     history = fit(
         model,
         images,
-        [StructureMonitor(tmp_path), keras.callbacks.CSVLogger(file), stop],
+        [StructureMonitor(tmp_path, logs="all"), keras.callbacks.CSVLogger(file), stop],
         epochs=9,
     ).history
     logged = [value for _, value in read(tmp_path / "softconv")[tag]]
@@ -207,9 +207,8 @@ def test_logs_are_seen_by_history_csv_and_early_stopping(images, tmp_path, rewou
     ],
 )
 def test_a_second_fit_goes_on_where_the_first_ended_and_writes_no_step_twice(
-    images, tmp_path, rewound, update_freq, steps, monkeypatch
+    images, tmp_path, rewound, update_freq, steps
 ):
-    number_files_from_zero(monkeypatch)
     model, monitor = rewound(), StructureMonitor(tmp_path, update_freq)
     with nullcontext() if update_freq == "batch" else uncompiled():
         fit(model, images, [monitor], epochs=2, batch_size=4)
@@ -218,19 +217,22 @@ def test_a_second_fit_goes_on_where_the_first_ended_and_writes_no_step_twice(
         assert [step for step, _ in events] == steps
 
 
-def test_another_model_with_the_same_monitor_begins_anew(images, tmp_path, monkeypatch):
-    number_files_from_zero(monkeypatch)
+def test_another_model_with_the_same_monitor_has_a_run_of_its_own(images, tmp_path):
     monitor = StructureMonitor(tmp_path)
     first, second = compiled(), compiled(soft_model("other"))
     with uncompiled():
         fit(first, images, [monitor], epochs=1)
         fit(second, images, [], epochs=1)
         fit(second, images, [monitor], epochs=1)
-    logged = read(tmp_path / "softconv")
-    assert len(logged) == 14
-    for tag, events in logged.items():
-        steps = [4, 8] if "other" in tag else [0, 4]
-        assert [step for step, _ in events] == steps
+    assert runs(tmp_path) == ["softconv", f"softconv_2_{second.name}"]
+    for run, model, steps in (
+        ("softconv", first, [0, 4]),
+        (f"softconv_2_{second.name}", second, [4, 8]),
+    ):
+        logged = read(tmp_path / run)
+        assert set(logged) == {f"softconv/{path_of(model)}/{name}" for name in NAMES}
+        for events in logged.values():
+            assert [step for step, _ in events] == steps
 
 
 class OwnOptimizer(keras.Model):
@@ -261,11 +263,12 @@ class OwnOptimizer(keras.Model):
 def test_an_optimizer_that_does_not_count_is_told(images, tmp_path):
     model = OwnOptimizer()
     model(images[0])
-    message = r"`model.optimizer.iterations`, which stood at 0 all through epoch 0.*Train"
-    with uncompiled(), pytest.warns(UserWarning, match=message):
-        history = fit(compiled(model), images, [StructureMonitor(tmp_path)], epochs=1)
+    message = r"`model.optimizer.iterations`, which stayed at 0 through an epoch.*Train"
+    with uncompiled(), pytest.warns(UserWarning, match=message) as warned:
+        history = fit(compiled(model), images, [StructureMonitor(tmp_path)], epochs=3)
+    assert sum("StructureMonitor" in str(one.message) for one in warned) == 1
     # The numbers are in `logs` all the same.
-    assert any(tag.endswith("family_variance") for tag in history.history)
+    assert len(history.history["softconv/convolution_share"]) == 3
 
 
 @not_on("torch", "does not take several steps at once")
@@ -313,9 +316,9 @@ def test_only_scalars_leave_the_device(images, tmp_path, rewound, monkeypatch):
     monitor, seen = StructureMonitor(tmp_path), []
     monitor.on_train_end = lambda logs=None: seen.extend(sizes)  # before the report
     fit(model, images, [monitor], epochs=2)
-    # Regularizers' factors, and the seven numbers of the layer, three times.
-    assert max(seen) == 7
-    assert seen.count(7) == 3
+    # Regularizers' factors, and seven numbers and three energies of the layer, three times.
+    assert max(seen) == 10
+    assert seen.count(10) == 3
 
 
 def test_no_batch_hook_unless_asked(tmp_path):

@@ -10,8 +10,11 @@ import numpy as np
 
 from keras_softconv.arguments import is_integer
 from keras_softconv.callbacks.chosen_layers import chosen_layers, standardize_layers
+from keras_softconv.callbacks.compiled_numbers import are_same
 from keras_softconv.callbacks.curvature import Curvature
+from keras_softconv.callbacks.fresh_copies import FreshCopies
 from keras_softconv.compat import keras, name_of, ops
+from keras_softconv.diagnostics import layers_within
 from keras_softconv.layers import BaseSoftConv
 from keras_softconv.regularizers import FamilyStrengths, l1_l2_factors
 
@@ -52,7 +55,7 @@ class _Groups:
         self.strengths.assign(strengths.reshape(tuple(self.strengths.shape)))
 
 
-class AdaptiveStrengths(keras.callbacks.Callback):
+class AdaptiveStrengths(FreshCopies):
     """Empirical Bayes: finds the strengths of ridge penalties from the training data.
 
     A ridge is a Gaussian prior of the deviations, and its precision can be estimated
@@ -110,6 +113,8 @@ class AdaptiveStrengths(keras.callbacks.Callback):
         MacKay, "Bayesian interpolation", Neural Computation 4, 1992.
     """
 
+    of_training = ("_data", "_compiled_for", "_updates_before")
+
     def __init__(
         self,
         x: Any,
@@ -137,7 +142,11 @@ class AdaptiveStrengths(keras.callbacks.Callback):
         self.bounds = tuple(bounds)
         self.history: list[dict[str, float]] = []
         self._rng = np.random.default_rng(seed)
-        self._data = None
+        self._forget_training()
+
+    def _forget_training(self) -> None:
+        self._data = None  # the data with a compiled function of the model
+        self._compiled_for = []  # what that function depends on
         self._updates_before = 0
 
     def _check_data(self) -> None:
@@ -175,9 +184,18 @@ class AdaptiveStrengths(keras.callbacks.Callback):
         layers = self._layers()
         for path, layer in layers.items():
             _check_ridges(path, layer)
-        variables = [v for layer in layers.values() for v in _deviations(layer)]
-        self._data = Curvature(self.model, variables, self.x, self.y, self.batch_size)
+        self._prepare_data(layers)
         self._updates_before = len(self.history)
+
+    def _prepare_data(self, layers: dict[str, BaseSoftConv]) -> None:
+        """Compile again if the model has changed, or Keras has compiled it again."""
+        variables = [v for layer in layers.values() for v in _deviations(layer)]
+        model = self.model
+        objects = [model.train_function, *layers_within(model), *model.variables]
+        objects += variables
+        if not are_same(objects, self._compiled_for):
+            self._data = Curvature(model, variables, self.x, self.y, self.batch_size)
+            self._compiled_for = objects
 
     def _loss_weights(self) -> Any:
         compile_config = self.model.get_compile_config() or {}

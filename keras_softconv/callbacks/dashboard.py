@@ -8,6 +8,8 @@ from keras_softconv.diagnostics import readable
 from keras_softconv.layers import BaseSoftConv
 
 RUN = "softconv"
+STATE = f"{RUN}/state"
+WHOLE_MODEL = f"{RUN}/convolution_share"
 
 SCALARS = {
     "family_variance": "Mean squared distance of the template weights from the mean "
@@ -43,6 +45,10 @@ IMAGES = {
     "and there the filter where they are largest. White is a locally connected layer or a "
     "convolution.",
 }
+STATE_DESCRIPTION = (
+    "For each layer the energies that its share is made of. They tell one model from "
+    "another, so that a training that is resumed goes on with its own curves."
+)
 REPORT = (
     "How convolutional each layer is at the end of the training, and which weights stand "
     "out of their family: `keras_softconv.structure_report(model)`."

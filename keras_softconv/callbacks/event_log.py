@@ -1,28 +1,40 @@
 """Event files for TensorBoard, written without TensorFlow."""
 
+import os
+import socket
 import time
+from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_softconv.callbacks.log_folder import GrowingFile, joined, made_new, names_in
+
 HISTOGRAM_BUCKETS = 30
+
+# A remote file is written as a whole each time, so that it must not grow for ever.
+LARGEST_REMOTE_FILE = 2**20
+
+_numbers = count()
 
 
 class EventLog:
-    """One run of TensorBoard, in an event file of its own.
+    """Events of one run of TensorBoard, in event files of their own.
 
-    TensorBoard's own modules, which make and write the records, are imported here as they
-    are needed: on every backend, and TensorFlow only where TensorBoard finds it.
+    Events are collected, and written by `flush`. TensorBoard's own modules, which make the
+    records, are imported as they are needed, on every backend.
 
     Args:
-        folder: of the run; made if need be.
+        folder: of the run.
     """
 
-    def __init__(self, folder: Path) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        self._writer = EventFileWriter(str(folder))
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = folder
+        self._file = None
+        self._opening = []  # records that each file begins with
+        self._records = []  # records that are not written yet
 
     def scalars(
         self, values: dict[str, float], step: int, descriptions: dict[str, str]
@@ -58,6 +70,14 @@ class EventLog:
         metadata = create_summary_metadata(None, description)
         self._add_tensor(tag, np.array([*size, png], object), metadata, step)
 
+    def state(self, tag: str, values: np.ndarray, step: int, description: str) -> None:
+        """Numbers that no dashboard shows."""
+        from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
+
+        metadata = SummaryMetadata(summary_description=description)
+        metadata.plugin_data.plugin_name = tag.partition("/")[0]
+        self._add_tensor(tag, values, metadata, step)
+
     def layout(self, layout: Any) -> None:
         """A `tensorboard.plugins.custom_scalar.layout_pb2.Layout`."""
         from tensorboard.plugins.custom_scalar import metadata
@@ -92,13 +112,31 @@ class EventLog:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         started = SessionLog(status=SessionLog.START)
-        self._writer.add_event(Event(step=step, wall_time=time.time(), session_log=started))
+        event = Event(step=step, wall_time=time.time(), session_log=started)
+        self._records.append(event.SerializeToString())
+
+    def begin_files_with_these(self) -> None:
+        """Let every file of this log begin with the events that were collected so far.
+
+        A second file is begun where the first is full, or was removed by somebody.
+        """
+        self._opening, self._records = self._records, []
 
     def flush(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
+        """Write what was collected, or raise the error of the file system and drop it."""
+        records, self._records = self._records, []
+        if self._file is None:
+            made_new(self._folder)
+            self._file = GrowingFile(joined(self._folder, _new_name()))
+        if not self._file.size:
+            records = [_version(), *self._opening, *records]
+        try:
+            self._file.append(b"".join(map(_framed, records)))
+        except FileNotFoundError:
+            self._file = None  # somebody has removed it
+            raise
+        if not isinstance(self._folder, Path) and self._file.size > LARGEST_REMOTE_FILE:
+            self._file = None
 
     def _add_tensor(self, tag: str, values: Any, metadata: Any, step: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -111,23 +149,59 @@ class EventLog:
     def _add(self, summary: Any, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
-        self._writer.add_event(Event(step=step, wall_time=time.time(), summary=summary))
+        event = Event(step=step, wall_time=time.time(), summary=summary)
+        self._records.append(event.SerializeToString())
 
 
-def is_logged(folder: Path, tag: str, step: int) -> bool:
-    """Whether the event files of a run have a value of a tag at a step."""
+def _new_name() -> str:
+    """A name that no other file has, and that comes after those of earlier files.
+
+    TensorBoard reads the files of a run in the order of their names.
+    """
+    seconds, process, number = int(time.time()), os.getpid(), next(_numbers)
+    host = socket.gethostname()
+    return f"events.out.tfevents.{seconds:010d}.{host}.{process}.{number:06d}"
+
+
+def _version() -> bytes:
+    """The record that every event file begins with."""
+    from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
+
+    writer = SourceMetadata(writer=__name__)
+    version = "brain.Event:2"
+    event = Event(wall_time=time.time(), file_version=version, source_metadata=writer)
+    return event.SerializeToString()
+
+
+def _framed(record: bytes) -> bytes:
+    """A record as it is in an event file, with its length and its checksums."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    buffer = BytesIO()
+    RecordWriter(buffer).write(record)
+    return buffer.getvalue()
+
+
+def values_of(folder: Path | str, tag: str) -> dict[int, np.ndarray]:
+    """What a run has of a tag, by step, as TensorBoard shows it.
+
+    What a later session has overtaken is left out.
+    """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.compat.proto.event_pb2 import SessionLog
+    from tensorboard.util.tensor_util import make_ndarray
 
-    for file in event_files(folder):
-        for event in EventFileLoader(str(file)).Load():
-            if event.step == step and tag in [one.tag for one in event.summary.value]:
-                return True
-    return False
-
-
-def event_files(folder: Path) -> list[Path]:
-    """The event files of a run."""
-    return sorted(folder.glob("*tfevents*"))
+    values = {}
+    for name in names_in(folder):
+        if "tfevents" not in name:
+            continue
+        for event in EventFileLoader(str(joined(folder, name))).Load():
+            if event.session_log.status == SessionLog.START:
+                values = {step: x for step, x in values.items() if step < event.step}
+            for one in event.summary.value:
+                if one.tag == tag:
+                    values[event.step] = make_ndarray(one.tensor)
+    return values
 
 
 def histogram_buckets(values: np.ndarray, absent: int) -> np.ndarray:

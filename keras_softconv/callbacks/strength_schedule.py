@@ -5,15 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_softconv.callbacks.chosen_layers import chosen_layers, standardize_layers
-from keras_softconv.compat import keras, ops
+from keras_softconv.callbacks.fresh_copies import FreshCopies
+from keras_softconv.compat import ops
 
 Schedule = Callable[[int], Any]
 
 
-class StrengthSchedule(keras.callbacks.Callback):
+class StrengthSchedule(FreshCopies):
     """Sets the strengths of SoftConv layers at each epoch or at each step.
 
-    Nothing is compiled anew: the strengths are variables. For schedules that differ from
+    Nothing is compiled again: the strengths are variables. For schedules that differ from
     layer to layer use several of these callbacks.
 
     Args:
@@ -35,6 +36,8 @@ class StrengthSchedule(keras.callbacks.Callback):
         ```
     """
 
+    of_training = ("on_train_batch_begin",)
+
     def __init__(
         self,
         tie_strength: Schedule | None = None,
@@ -55,7 +58,10 @@ class StrengthSchedule(keras.callbacks.Callback):
                 f"update_freq={update_freq!r}. Use 'epoch' unless epochs are few."
             )
         self.update_freq = update_freq
-        if update_freq == "batch":
+        self._forget_training()
+
+    def _forget_training(self) -> None:
+        if self.update_freq == "batch":
             # Keras waits for every batch where it finds this method.
             self.on_train_batch_begin = self._before_batch
 

@@ -1,14 +1,15 @@
 """The structure of a model in one run of TensorBoard."""
 
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 
 from keras_softconv import plots
 from keras_softconv.callbacks import dashboard
-from keras_softconv.callbacks.compiled_numbers import Layers
+from keras_softconv.callbacks.compiled_numbers import Layers, ModelNumbers
 from keras_softconv.callbacks.event_log import EventLog
+from keras_softconv.callbacks.log_folder import Attempts
+from keras_softconv.callbacks.runs import Run
 from keras_softconv.compat import ops
 from keras_softconv.diagnostics import Members, report_of_layers
 from keras_softconv.layers import BaseSoftConv
@@ -21,24 +22,30 @@ REPORTED_CHILDREN = 10
 class StructureLog:
     """Writes numbers, pictures and reports of SoftConv layers.
 
+    Whatever becomes of the process, what these methods have written is on the disk.
+
     Args:
-        folder: of the run.
+        run: where to write.
         layers: built layers by path, for the layout of the dashboard.
-        begins_at: what the folder has at this step and later is overtaken; None if
-            nothing is.
+        attempts: calls what writes to files, and may fail.
     """
 
-    def __init__(self, folder: Path, layers: Layers, begins_at: int | None) -> None:
-        self._log = EventLog(folder)
-        if begins_at is not None:
-            self._log.restart(begins_at)
+    def __init__(self, run: Run, layers: Layers, attempts: Attempts) -> None:
+        self._attempts = attempts
+        self._log = EventLog(run.folder)
+        if run.begins_at is not None:
+            self._log.restart(run.begins_at)
         self._log.layout(dashboard.layout_of(list(layers)))
         self._log.hyper_parameters(dashboard.hyper_parameters(layers))
+        self._log.begin_files_with_these()
 
-    def numbers(self, numbers: dict[str, float], step: int) -> None:
-        named = {tag: dashboard.SCALARS[tag.rpartition("/")[2]] for tag in numbers}
-        self._log.scalars(numbers, step, named)
-        self._log.flush()  # whatever becomes of the process
+    def numbers(self, numbers: ModelNumbers, step: int) -> None:
+        tags = numbers.scalars
+        named = {tag: dashboard.SCALARS[tag.rpartition("/")[2]] for tag in tags}
+        self._log.scalars(numbers.scalars, step, named)
+        state = numbers.energies.ravel()
+        self._log.state(dashboard.STATE, state, step, dashboard.STATE_DESCRIPTION)
+        self._flush()
 
     def histograms(self, layers: Layers, step: int) -> None:
         for path, layer in layers.items():
@@ -46,7 +53,7 @@ class StructureLog:
                 tag = dashboard.tag_of(path, name)
                 description = dashboard.HISTOGRAMS[name]
                 self._log.histogram(tag, values, absent, step, description)
-        self._log.flush()
+        self._flush()
 
     def pictures(self, layers: Layers, step: int) -> None:
         for path, layer in layers.items():
@@ -55,16 +62,17 @@ class StructureLog:
                 picture(layer).savefig(png, format="png", dpi=DOTS_PER_INCH)
                 tag = dashboard.tag_of(path, f"pictures/{name}")
                 self._log.image(tag, png.getvalue(), step, dashboard.IMAGES[name])
-        self._log.flush()
+        self._flush()
 
     def report(self, layers: Layers, step: int) -> None:
         report = report_of_layers(layers, REPORTED_CHILDREN)
         tag = f"{dashboard.RUN}/report"
         self._log.text(tag, report.to_markdown(), step, dashboard.REPORT)
         self._log.end_of_session()
+        self._flush()
 
-    def close(self) -> None:
-        self._log.close()
+    def _flush(self) -> None:
+        self._attempts(self._log.flush)
 
 
 def _distributions(layer: BaseSoftConv) -> dict[str, tuple[np.ndarray, int]]:

@@ -2,24 +2,25 @@
 
 import importlib.util
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
 from keras_softconv.arguments import is_integer
-from keras_softconv.callbacks.compiled_numbers import CompiledNumbers, Layers
-from keras_softconv.callbacks.dashboard import RUN, tag_of
-from keras_softconv.callbacks.event_log import event_files, is_logged
+from keras_softconv.callbacks.compiled_numbers import CompiledNumbers, Layers, ModelNumbers
+from keras_softconv.callbacks.dashboard import WHOLE_MODEL
+from keras_softconv.callbacks.fresh_copies import FreshCopies
+from keras_softconv.callbacks.log_folder import Attempts, standardize_log_dir
+from keras_softconv.callbacks.runs import Moment, run_of
 from keras_softconv.callbacks.structure_log import StructureLog
 from keras_softconv.compat import keras, ops
 from keras_softconv.diagnostics import soft_layers
 
 
-class StructureMonitor(keras.callbacks.Callback):
+class StructureMonitor(FreshCopies):
     """Shows in TensorBoard how convolutional every SoftConv layer of a model is.
 
-    For each layer, at nested models' depth too, it writes the scalars
+    **What is written.** For each layer, also in nested models, the scalars
 
         softconv/<layer path>/family_variance
         softconv/<layer path>/family_variance_min
@@ -29,37 +30,55 @@ class StructureMonitor(keras.callbacks.Callback):
         softconv/<layer path>/tie_penalty
         softconv/<layer path>/off_template_penalty
 
-    (formulas: `keras_softconv.diagnostics.structure_numbers` and `layer.penalties()`; path:
-    `keras_softconv.diagnostics.soft_layers`) at the step `optimizer.iterations`, beginning
-    with the state before training, which is step 0 in a new model (of a model without
-    weights yet it warns). Besides, a layout for the Custom Scalars dashboard, with the
-    range of the variance over the families; penalties and strengths for the HParams
-    dashboard; and, at the end of the training, `structure_report` as text. On request it
-    also writes histograms and pictures.
+    with the formulas of `keras_softconv.diagnostics.structure_numbers` and
+    `layer.penalties()`, and the paths of `keras_softconv.diagnostics.soft_layers`. There is
+    also a layout for the Custom Scalars dashboard. Penalties and strengths are written for
+    the HParams dashboard, and `structure_report` as text at the end of the training. On
+    request there are histograms and pictures.
 
-    They form a run of their own, `<log_dir>/softconv`, so `log_dir` can be the one given to
-    `keras.callbacks.TensorBoard`. It is written by TensorBoard's own writer, on every
-    backend, and by one process only where `keras.distribution` spreads the training over
-    several (scalars, layout and strengths there); the callback has to be in all of them. A
-    training that goes on, in the same process or in another, continues its curves; one that
-    crashes leaves a log up to its last write.
+    **When.** At the step `optimizer.iterations`. The first values are those before
+    training, at step 0 in a new model. A model without weights has no values before its
+    first step, and the callback warns. Where the model has no optimizer, steps are batches
+    or epochs, as in `update_freq`.
 
-    At the end of each epoch the scalars stand in `logs` under the same names, for
-    `History` and for every callback that comes *after* this one in the list
-    (`CSVLogger`, `EarlyStopping`, ...).
+    **Where.** In a run of its own, `<log_dir>/softconv`, so `log_dir` can be the one given
+    to `keras.callbacks.TensorBoard`. A second model gets the run
+    `softconv_2_<model name>`, and so on. `run_dir` is the folder of the model that was
+    trained last.
+
+    **Resuming.** A training that goes on continues its curves, in the same process and in
+    another. In another process it is recognised by its weights: its step has to be in the
+    log. A training that crashes leaves a log up to its last write.
+
+    **Failures.** A log that cannot be written is one warning, which names the folder. The
+    training goes on, and so does the log as soon as it can be written again.
+
+    **Several processes.** Where `keras.distribution` spreads the training over several
+    processes the callback has to be in all of them, and the first one writes. It writes
+    scalars, layout and strengths there.
+
+    At the end of each epoch the numbers are added to `logs`, for `History` and for every
+    callback that comes *after* this one in the list (`CSVLogger`, `EarlyStopping`, ...).
 
     Args:
-        log_dir: folder of the TensorBoard logs.
+        log_dir: folder of the TensorBoard logs, where `~` is the home folder, or the
+            address of a remote one, such as `"gs://bucket/logs"`. Remote file systems are
+            those of TensorFlow, or where it is not installed those of TensorBoard.
         update_freq: `"epoch"` writes the scalars at the end of each epoch, `"batch"` after
             each batch, an int n after each n batches (steps of the optimizer).
-        histogram_freq: after how many epochs to write histograms of the shades (template
-            weights minus family means) and of the off-template weights; 0 for never.
+        histogram_freq: after how many epochs to write histograms of the per-position
+            deviations (template weights minus family means) and of the off-template
+            weights; 0 for never.
         image_freq: after how many epochs to write the pictures of `keras_softconv.plots`
             that are legible for a layer of its size; 0 for never. Needs matplotlib.
+        logs: what is added to `logs` at the end of an epoch. `"summary"` is the one number
+            `softconv/convolution_share`, of the weights of all layers together; `"all"`
+            also adds the scalars of each layer; None adds nothing.
 
     Raises:
-        ValueError: for another frequency, a `log_dir` that is a file or cannot be written
-            to, or a model without SoftConv layers; the last two when the training begins.
+        ValueError: for another frequency or `logs`, a `log_dir` that is a file or on an
+            unknown file system, or, when the training begins, a model without SoftConv
+            layers.
         ImportError: for pictures without matplotlib.
 
     Examples:
@@ -68,50 +87,118 @@ class StructureMonitor(keras.callbacks.Callback):
         ```
     """
 
+    of_training = (
+        "_numbers",  # the compiled program
+        "_watched",  # the model that the other attributes are about
+        "_own_steps",  # counted where the model has no optimizer
+        "_step_of_model",  # its step when `fit` was given this callback
+        "_was_restored",  # whether another callback has moved the model to another step
+        "_run",
+        "_log",
+        "_attempts",
+        "_warned",  # which warnings this training has had
+        "_last_step",  # of the scalars
+        "_last_pictures",  # their step
+        "_epoch_step",  # the step at which this epoch began, None before the first
+        "on_train_batch_end",
+    )
+
     def __init__(
         self,
         log_dir: str | os.PathLike,
         update_freq: str | int = "epoch",
         histogram_freq: int = 0,
         image_freq: int = 0,
+        logs: str | None = "summary",
     ) -> None:
         super().__init__()
-        self.log_dir = _standardize_log_dir(log_dir)
+        self.log_dir = standardize_log_dir(log_dir)
         self.update_freq = _standardize_update_freq(update_freq)
         self.histogram_freq = _standardize_epochs("histogram_freq", histogram_freq)
         self.image_freq = _standardize_epochs("image_freq", image_freq)
+        self.logs = _standardize_logs(logs)
         if self.image_freq and importlib.util.find_spec("matplotlib") is None:
             raise ImportError(
                 "`image_freq` draws with matplotlib, which is not installed. Received: "
                 f"image_freq={image_freq}. `pip install matplotlib`, or leave it at 0."
             )
+        self._forget_training()
+
+    def _forget_training(self) -> None:
         self._numbers = CompiledNumbers()
-        self._watched = None
-        self._log = None
-        self._has_logged = False
-        self._begins_at = None  # see `StructureLog`
-        self._last_step = None
-        self._last_pictures = None
-        self._epoch_step = None
+        self._forget_model()
         if self.update_freq != "epoch":
             # Keras dispatches batches asynchronously, hence faster, on JAX and torch
             # as long as no callback defines this hook.
             self.on_train_batch_end = self._after_batch
 
-    def set_model(self, model: keras.Model) -> None:
-        if model is not self._watched:
-            self._last_step = self._last_pictures = None
-        self._watched = model
-        super().set_model(model)
+    def _forget_model(self) -> None:
+        self._watched = None
+        self._own_steps = self._step_of_model = 0
+        self._last_step = self._last_pictures = None
+        self._begin_training()
+
+    def _begin_training(self) -> None:
+        self._was_restored = False
+        self._run = self._log = None
+        self._attempts = Attempts(self.log_dir)
+        self._warned = set()
+        self._epoch_step = None
+
+    @property
+    def run_dir(self) -> Path | str | None:
+        """The folder of the run that this callback wrote to last, None before."""
+        return None if self._run is None else self._run.folder
 
     # Keras's moments.
 
+    def set_model(self, model: keras.Model) -> None:
+        if model is not self._watched:
+            self._forget_model()
+        self._watched = model
+        super().set_model(model)
+        self._step_of_model = self._step()
+
     def on_train_begin(self, logs: dict | None = None) -> None:
+        self._begin_training()
         self._check_layers()
-        if _process()[0] == 0:
-            _check_writable(self.log_dir / RUN)
-        self._numbers.forget()
-        self._epoch_step = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        # Not in `on_train_begin`, where `BackupAndRestore` may still have to restore.
+        if self._epoch_step is None:
+            self._was_restored = self._step() != self._step_of_model
+            self._write_start()
+        self._epoch_step = self._step()
+
+    def _after_batch(self, batch: int, logs: dict | None = None) -> None:
+        period = 1 if self.update_freq == "batch" else self.update_freq
+        self._own_steps += 1
+        # Several steps may have passed at once (`steps_per_execution`).
+        if self._step() // period > (self._last_step or 0) // period:
+            self._write(self._numbers_now())
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._check_layers()  # The first epoch may have built the model.
+        if self.update_freq == "epoch":
+            self._own_steps += 1
+        numbers = self._numbers_now()
+        if logs is not None:
+            logs.update(self._for_logs(numbers))
+        if self._step() == self._epoch_step:
+            self._warn_once(
+                "StructureMonitor writes its numbers at `model.optimizer.iterations`, "
+                f"which stayed at {self._step()} through an epoch, so that there was "
+                "nothing to log. Train with `self.optimizer` in a custom `train_step`."
+            )
+            return
+        if self.update_freq == "epoch":
+            self._write(numbers)
+        self._write_pictures(epoch + 1)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if self._log is not None and self._layers() and _sees_all_weights():
+            self._log.report(self._layers(), self._step())
+        self._log = None
 
     def _check_layers(self) -> None:
         if not soft_layers(self.model) and self.model.built:
@@ -122,117 +209,87 @@ class StructureMonitor(keras.callbacks.Callback):
                 "layer, or leave the callback out."
             )
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        if self._epoch_step is None:
-            self._write_start()
-        self._epoch_step = self._step()
-
-    def _write_start(self) -> None:
-        # Not in `on_train_begin`, where `BackupAndRestore` may still have to restore.
-        self._find_beginning()
-        layers = soft_layers(self.model).values()
-        if not layers or not all(layer.built for layer in layers):
-            warnings.warn(
-                f"StructureMonitor cannot log model '{self.model.name}' before "
-                "training, because its weights are only made by the first step. Begin "
-                "the model with `keras.Input`, or call `model.build(input_shape)`, to "
-                "see the start as well.",
-                stacklevel=2,
-            )
-            return
-        numbers = self._numbers(self._layers())  # by all processes alike
-        if self._step() != self._last_step:
-            self._write(numbers)
-            self._write_pictures(0)
-
-    def _find_beginning(self) -> None:
-        """Where this `fit` goes on in the log, and what it overtakes there."""
-        step, folder = self._step(), self.log_dir / RUN
-        self._begins_at = None
-        if self._last_step is None and self._has_logged:
-            return  # another model than before
-        if self._last_step is not None and step >= self._last_step:
-            return  # after the last `fit`
-        self._close()  # which an interrupted one has left open
-        is_first = _process()[0] == 0
-        if step == 0:
-            is_new = is_first and not event_files(folder)
-            self._begins_at = 0 if is_new else None
-            return
-        self._begins_at = step
-        for path in list(self._layers())[:1] if is_first else ():
-            if is_logged(folder, tag_of(path, "family_variance"), step):
-                self._last_step, self._begins_at = step, step + 1
-
-    def _after_batch(self, batch: int, logs: dict | None = None) -> None:
-        period = 1 if self.update_freq == "batch" else self.update_freq
-        # Several steps may have passed at once (`steps_per_execution`).
-        if self._step() // period > (self._last_step or 0) // period:
-            self._write(self._numbers(self._layers()))
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self._check_layers()  # of a model that was built meanwhile
-        numbers = self._numbers(self._layers())
-        if logs is not None:
-            logs.update(numbers)
-        if self._step() == self._epoch_step:
-            warnings.warn(
-                "StructureMonitor places its numbers at `model.optimizer.iterations`, "
-                f"which stood at {self._step()} all through epoch {epoch}, so it could "
-                "log nothing. Train with `self.optimizer` in a custom `train_step`.",
-                stacklevel=2,
-            )
-            return
-        if self.update_freq == "epoch":
-            self._write(numbers)
-        self._write_pictures(epoch + 1)
-
-    def on_train_end(self, logs: dict | None = None) -> None:
-        if self._log is not None and self._layers() and _sees_all_weights():
-            self._log.report(self._layers(), self._step())
-        self._close()
-        self._numbers.forget()
-
-    def _close(self) -> None:
-        if self._log is not None:
-            self._log.close()
-        self._log = None
-
-    # What is written.
+    # What is asked of the model.
 
     def _step(self) -> int:
+        optimizer = getattr(self.model, "optimizer", None)
+        if optimizer is None:
+            return self._own_steps
         # `int` alone refuses what TensorFlow's strategies make of the variable.
-        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+        return int(ops.convert_to_numpy(optimizer.iterations))
 
     def _layers(self) -> Layers:
         # Through `self.model`, which brings the weights up to date on JAX.
         layers = soft_layers(self.model)
         return {path: layer for path, layer in layers.items() if layer.built}
 
-    def _write(self, numbers: dict[str, float]) -> None:
+    def _numbers_now(self) -> ModelNumbers:
+        """The numbers of all layers; where there are several processes, in each of them."""
+        return self._numbers(self._layers(), getattr(self.model, "train_function", None))
+
+    def _for_logs(self, numbers: ModelNumbers) -> dict[str, float]:
+        if self.logs is None or not numbers.scalars:
+            return {}
+        summary = {WHOLE_MODEL: numbers.convolution_share}
+        return summary | numbers.scalars if self.logs == "all" else summary
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            warnings.warn(message, stacklevel=3)
+        self._warned.add(message)
+
+    # What is written.
+
+    def _write_start(self) -> None:
+        layers = soft_layers(self.model).values()
+        if not layers or not all(layer.built for layer in layers):
+            self._warn_once(
+                f"StructureMonitor cannot log model '{self.model.name}' before "
+                "training, because its weights are only made by the first step. Begin "
+                "the model with `keras.Input`, or call `model.build(input_shape)`, to "
+                "see the start as well."
+            )
+            return
+        numbers = self._numbers_now()
+        self._choose_run(numbers)
+        is_written = self._run is not None and self._run.last_step == self._step()
+        self._last_step = self._step() if is_written else None
+        if not is_written:
+            self._write(numbers)
+            self._write_pictures(0)
+
+    def _write(self, numbers: ModelNumbers) -> None:
         step = self._step()
         if step == self._last_step:
             return
         self._last_step = step
-        if _process()[0] == 0:
-            self._opened().numbers(numbers, step)
+        if self._run is None:
+            self._choose_run(numbers)
+        if self._run is not None:
+            self._open_log()
+            self._log.numbers(numbers, step)
+            self._run.last_step = step
 
     def _write_pictures(self, epochs: int) -> None:
         step = self._step()
-        if not _sees_all_weights() or step == self._last_pictures:
+        if self._run is None or not _sees_all_weights() or step == self._last_pictures:
             return
         self._last_pictures = step
+        self._open_log()
         if self.histogram_freq and epochs % self.histogram_freq == 0:
-            self._opened().histograms(self._layers(), step)
+            self._log.histograms(self._layers(), step)
         if self.image_freq and epochs % self.image_freq == 0:
-            self._opened().pictures(self._layers(), step)
+            self._log.pictures(self._layers(), step)
 
-    def _opened(self) -> StructureLog:
+    def _choose_run(self, numbers: ModelNumbers) -> None:
+        """Find the run of this model, in the process that writes."""
+        if _process()[0] == 0:
+            now = Moment(self._step(), numbers.energies.ravel(), self._was_restored)
+            self._run = self._attempts(run_of, self.model, self.log_dir, now)
+
+    def _open_log(self) -> None:
         if self._log is None:
-            folder = self.log_dir / RUN
-            self._log = StructureLog(folder, self._layers(), self._begins_at)
-            self._has_logged = True
-        return self._log
+            self._log = StructureLog(self._run, self._layers(), self._attempts)
 
 
 def _process() -> tuple[int, int]:
@@ -246,27 +303,6 @@ def _process() -> tuple[int, int]:
 
 def _sees_all_weights() -> bool:
     return _process()[1] == 1
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"StructureMonitor cannot write to its log directory '{folder}': {error}. "
-            "Expected a folder that can be made and written to. Give another `log_dir`."
-        ) from error
-
-
-def _standardize_log_dir(log_dir: Any) -> Path:
-    if not isinstance(log_dir, (str, os.PathLike)) or Path(log_dir).is_file():
-        raise ValueError(
-            "`log_dir` must be the path of a folder, which is made if need be. "
-            f"Received: log_dir={log_dir!r}. Give a folder such as 'logs'."
-        )
-    return Path(log_dir)
 
 
 def _standardize_update_freq(update_freq: Any) -> str | int:
@@ -286,4 +322,13 @@ def _standardize_epochs(name: str, frequency: Any) -> int:
     raise ValueError(
         f"`{name}` must be a number of epochs, or 0 for never. Received: "
         f"{name}={frequency!r}. Use 0, or 1 for every epoch."
+    )
+
+
+def _standardize_logs(logs: Any) -> str | None:
+    if logs is None or (isinstance(logs, str) and logs in ("summary", "all")):
+        return logs
+    raise ValueError(
+        "`logs` must be 'summary', 'all' or None. Received: "
+        f"logs={logs!r}. Use 'summary' for one number of the whole model."
     )
