@@ -28,10 +28,13 @@ class EventLog:
 
     Args:
         folder: of the run.
+        begins_at: what earlier files say of this step and later ones is overtaken; None
+            if nothing is.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, begins_at: int | None) -> None:
         self._folder = folder
+        self._begins_at = begins_at
         self._file = None
         self._opening = []  # records that each file begins with
         self._records = []  # records that are not written yet
@@ -104,17 +107,6 @@ class EventLog:
         )
         self._add_tensor(metadata.SESSION_END_INFO_TAG, np.float32(0), content, 0)
 
-    def restart(self, step: int) -> None:
-        """Tell readers to forget what earlier files say of this step and later ones.
-
-        TensorBoard takes the first such message of a run for its beginning.
-        """
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-        started = SessionLog(status=SessionLog.START)
-        event = Event(step=step, wall_time=time.time(), session_log=started)
-        self._records.append(event.SerializeToString())
-
     def begin_files_with_these(self) -> None:
         """Let every file of this log begin with the events that were collected so far.
 
@@ -129,12 +121,15 @@ class EventLog:
             made_new(self._folder)
             self._file = GrowingFile(joined(self._folder, _new_name()))
         if not self._file.size:
-            records = [_version(), *self._opening, *records]
+            restart = [] if self._begins_at is None else [_restart(self._begins_at)]
+            records = [_version(), *restart, *self._opening, *records]
         try:
             self._file.append(b"".join(map(_framed, records)))
-        except FileNotFoundError:
-            self._file = None  # somebody has removed it
+        except BaseException:
+            if not self._file.is_whole():
+                self._file = None
             raise
+        self._begins_at = None
         if not isinstance(self._folder, Path) and self._file.size > LARGEST_REMOTE_FILE:
             self._file = None
 
@@ -170,6 +165,18 @@ def _version() -> bytes:
     writer = SourceMetadata(writer=__name__)
     version = "brain.Event:2"
     event = Event(wall_time=time.time(), file_version=version, source_metadata=writer)
+    return event.SerializeToString()
+
+
+def _restart(step: int) -> bytes:
+    """Tells readers to forget what earlier files say of this step and later ones.
+
+    TensorBoard takes the first such message of a run for its beginning.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    started = SessionLog(status=SessionLog.START)
+    event = Event(step=step, wall_time=time.time(), session_log=started)
     return event.SerializeToString()
 
 

@@ -45,7 +45,7 @@ def _check_file_system(address: str, scheme: str) -> None:
     """Raise `ValueError` if TensorBoard cannot write to this kind of address."""
     gfile = _gfile()
     try:
-        if hasattr(gfile, "get_registered_schemes"):  # TensorFlow's own
+        if _is_of_tensorflow(gfile):
             is_known = scheme in gfile.get_registered_schemes()
         else:
             is_known = gfile.get_filesystem(address) is not None
@@ -66,6 +66,10 @@ def _gfile() -> Any:
     from tensorboard.compat import tf
 
     return tf.io.gfile
+
+
+def _is_of_tensorflow(gfile: Any) -> bool:
+    return hasattr(gfile, "get_registered_schemes")
 
 
 def joined(folder: Path | str, name: str) -> Path | str:
@@ -116,16 +120,28 @@ class GrowingFile:
     def __init__(self, path: Path | str) -> None:
         self.path = path
         self.size = 0
-        self._content = b""  # of a remote file, which can only be written as a whole
+        self._content = b""  # of a file that can only be written as a whole
 
     def append(self, data: bytes) -> None:
         if isinstance(self.path, Path):
             self._append_locally(data)
         else:
-            with _gfile().GFile(self.path, "wb") as file:
-                file.write(self._content + data)
-            self._content += data
+            self._append_remotely(data)
         self.size += len(data)
+
+    def is_whole(self) -> bool:
+        """Whether, after a failure, the file has what was appended before and no more."""
+        return isinstance(self.path, Path) and self.path.is_file()
+
+    def _append_remotely(self, data: bytes) -> None:
+        gfile = _gfile()
+        if _is_of_tensorflow(gfile):
+            with gfile.GFile(self.path, "ab") as file:
+                file.write(data)
+            return
+        with gfile.GFile(self.path, "wb") as file:
+            file.write(self._content + data)
+        self._content += data
 
     def _append_locally(self, data: bytes) -> None:
         # A file that has been removed is not made again without its beginning.

@@ -32,9 +32,7 @@ class StructureLog:
 
     def __init__(self, run: Run, layers: Layers, attempts: Attempts) -> None:
         self._attempts = attempts
-        self._log = EventLog(run.folder)
-        if run.begins_at is not None:
-            self._log.restart(run.begins_at)
+        self._log = EventLog(run.folder, run.begins_at)
         self._log.layout(dashboard.layout_of(list(layers)))
         self._log.hyper_parameters(dashboard.hyper_parameters(layers))
         self._log.begin_files_with_these()
