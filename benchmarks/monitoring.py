@@ -1,11 +1,14 @@
-"""What StructureMonitor costs a training: one write of its scalars in a hundred steps.
+"""What StructureMonitor costs a training.
 
     python benchmarks/monitoring.py [--rounds 5]
 
-For each backend that is installed, in a process of its own: a hundred steps of `fit`, then
-one write, over and over. Told is the time of a write in % of that of its hundred steps, the
-median over the rounds, how long the first write takes, which compiles, and how long the
-report of a layer of 50 million weights takes.
+For each backend that is installed, in a process of its own. The first columns are about one
+write of the scalars in a hundred steps: the time of a step, the time of a write in % of that
+of its hundred steps (median over the rounds), and the time of the first write, which compiles.
+The last columns are the seconds of one set of histograms, one set of pictures and one report,
+each of all layers, the first time and the second. The line below the table is about trainings
+of one epoch: what each takes longer with a monitor, from the second one on, and how much
+memory thirty of them take.
 """
 
 import argparse
@@ -15,18 +18,34 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from reports import table
 
 BACKENDS = ("tensorflow", "jax", "torch")
 STEPS = 100
 BATCH = 32
+
+
+class Case(NamedTuple):
+    """Layers of one kind, one after the other, with 3x3 kernels and padding "same"."""
+
+    side: int
+    channels: int
+    filters: int
+    halo: int | None
+    layers: int = 1
+    steps: int = STEPS  # between two writes
+
+
 CASES = {
-    "8x8x1 to 8": (8, 1, 8, None),
-    "16x16x3 to 16": (16, 3, 16, None),
-    "24x24x3 to 16": (24, 3, 16, None),
-    "32x32x3 to 16, halo=0": (32, 3, 16, 0),
+    "8x8x1 to 8": Case(8, 1, 8, None),
+    "16x16x3 to 16": Case(16, 3, 16, None),
+    "24x24x3 to 16": Case(24, 3, 16, None),
+    "32x32x3 to 16, halo=0": Case(32, 3, 16, 0),
+    "35 layers, 16x16x16 to 16, halo=0": Case(16, 16, 16, 0, layers=35, steps=5),
 }
 
 
@@ -36,43 +55,81 @@ def seconds(function, *arguments, **options) -> float:
     return time.perf_counter() - begin
 
 
-def measure(case: tuple, rounds: int) -> tuple[float, float, float]:
-    """Milliseconds of a step, the write in % of a hundred, seconds of the first write."""
+def model_and_images(case: Case, count: int) -> tuple:
     import keras
     import numpy as np
 
     from keras_softconv import SoftConv2D
-    from keras_softconv.callbacks import StructureMonitor
 
-    side, channels, filters, halo = case
-    layer = SoftConv2D(filters, 3, padding="same", halo=halo)
-    model = keras.Sequential([keras.Input((side, side, channels)), layer])
+    layers = [
+        SoftConv2D(case.filters, 3, padding="same", halo=case.halo)
+        for _ in range(case.layers)
+    ]
+    model = keras.Sequential([keras.Input((case.side, case.side, case.channels)), *layers])
     model.compile("adam", "mse")
     rng = np.random.default_rng(0)
     images = [
-        rng.normal(size=(BATCH * STEPS, side, side, depth)).astype("float32")
-        for depth in (channels, filters)
+        rng.normal(size=(count, case.side, case.side, depth)).astype("float32")
+        for depth in (case.channels, case.filters)
     ]
+    return model, images
+
+
+def measure(case: Case, rounds: int) -> list[str]:
+    """A row of the table: see the first lines of this file."""
+    from keras_softconv.callbacks import StructureMonitor
+
+    model, images = model_and_images(case, BATCH * case.steps)
     with tempfile.TemporaryDirectory() as folder:
-        monitor = StructureMonitor(folder, update_freq=STEPS)
+        monitor = StructureMonitor(folder, update_freq=case.steps)
         monitor.set_model(model)
         monitor.on_train_begin()
         steps, writes = [], []
         for _ in range(rounds + 1):
             steps.append(seconds(model.fit, *images, batch_size=BATCH, verbose=0))
-            writes.append(seconds(monitor.on_train_batch_end, STEPS))
+            writes.append(seconds(monitor.on_train_batch_end, case.steps))
         monitor.on_train_end()
-    ratios = [100 * write / step for write, step in zip(writes, steps, strict=True)]
-    return 1e3 * median(steps[1:]) / STEPS, median(ratios[1:]), writes[0]
+    ratios = [write / step for write, step in zip(writes, steps, strict=True)]
+    share = 100 * median(ratios[1:]) * case.steps / STEPS
+    step = 1e3 * median(steps[1:]) / case.steps
+    return [f"{step:.2f}", f"{share:.2f} %", f"{writes[0]:.1f}", *of_whole_weights(model)]
 
 
-def seconds_of_report() -> float:
-    """Of `structure_report` for 50 million weights, the second time."""
-    from keras_softconv import SoftConv2D, structure_report
+def of_whole_weights(model) -> list[str]:
+    """First and second time of histograms, pictures and report, in seconds."""
+    from keras_softconv.callbacks.log_folder import Attempts
+    from keras_softconv.callbacks.runs import Run
+    from keras_softconv.callbacks.structure_log import StructureLog
+    from keras_softconv.diagnostics import soft_layers
 
-    layer = SoftConv2D(16, 3, padding="same", deviation_initializer="glorot_uniform")
-    layer.build((None, 32, 32, 3))
-    return [seconds(structure_report, layer) for _ in range(2)][-1]
+    layers = soft_layers(model)
+    with tempfile.TemporaryDirectory() as folder:
+        log = StructureLog(Run(folder, Path(folder)), layers, Attempts(folder))
+        return [
+            " / ".join(f"{seconds(write, layers, 0):.1f}" for _ in range(2))
+            for write in (log.histograms, log.pictures, log.report)
+        ]
+
+
+def thirty_fits() -> tuple[float, float]:
+    """Seconds that a monitor adds to a short `fit`, and megabytes that thirty take."""
+    from keras_softconv.callbacks import StructureMonitor
+
+    model, images = model_and_images(Case(6, 2, 3, None), 20)
+    without, within, sizes = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        monitor = StructureMonitor(folder)
+        for _ in range(30):
+            without.append(seconds(model.fit, *images, verbose=0))
+            within.append(seconds(model.fit, *images, verbose=0, callbacks=[monitor]))
+            sizes.append(resident())
+    return median(within[1:]) - median(without[1:]), sizes[-1] - sizes[1]
+
+
+def resident() -> float:
+    """Megabytes of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def main() -> None:
@@ -87,13 +144,12 @@ def main() -> None:
             environment = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
             subprocess.run(command, check=True, env={**os.environ, **environment})
         return
-    rows = []
-    for name, case in CASES.items():
-        step, share, first = measure(case, options.rounds)
-        rows.append([name, f"{step:.2f}", f"{share:.2f} %", f"{first:.1f}"])
+    added, grown = thirty_fits()
+    rows = [[name, *measure(case, options.rounds)] for name, case in CASES.items()]
     head = ["layer", "step, ms", "a write / 100 steps", "first write, s"]
+    head += ["histograms, s", "pictures, s", "report, s"]
     print(f"On {options.backend}:\n\n{table(head, rows)}\n")
-    print(f"Report of 50 million weights: {seconds_of_report():.1f} s\n")
+    print(f"A fit of one epoch: {added:.2f} s more. Thirty of them: {grown:.1f} MB more.\n")
 
 
 if __name__ == "__main__":
