@@ -19,7 +19,7 @@ from keras_softconv.callbacks import StructureMonitor
 from keras_softconv.callbacks.log_folder import Attempts, GrowingFile
 
 pytestmark = pytest.mark.filterwarnings(ignore_compiled_data)
-CANNOT = "cannot write to its log directory"
+CANNOT = "cannot read or write its log directory"
 
 
 @pytest.fixture(autouse=True)
@@ -125,9 +125,12 @@ def test_a_run_that_cannot_be_read_is_one_warning(images, tmp_path, monkeypatch)
     file.unlink()
     file.mkdir()  # which no reader of files can read
     resumed = keras.models.load_model(tmp_path / "model.keras")
-    monkeypatch.setattr("keras_softconv.callbacks.runs._runs", {})
+    monkeypatch.setattr("keras_softconv.callbacks.runs._runs", {})  # another process
     with one_warning_of(tmp_path):
         assert epochs_of(resumed, images, StructureMonitor(tmp_path), epochs=2) == 2
+    # What cannot be recognised is not gone on with.
+    for events in read(tmp_path / "softconv_2_one").values():
+        assert steps(events) == [2, 4, 6]
 
 
 def test_the_next_training_warns_again(images, tmp_path):

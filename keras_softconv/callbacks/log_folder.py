@@ -22,15 +22,16 @@ def standardize_log_dir(log_dir: Any) -> Path | str:
     Raises:
         ValueError: for a file, an unknown file system, or a misspelt address.
     """
-    if not isinstance(log_dir, (str, os.PathLike)) or os.path.isfile(log_dir):
+    is_path = isinstance(log_dir, (str, os.PathLike))
+    address = os.path.expanduser(os.fsdecode(log_dir)) if is_path else ""
+    if not is_path or os.path.isfile(address):
         raise ValueError(
             "`log_dir` must be the path of a folder, which is made if need be. "
             f"Received: log_dir={log_dir!r}. Give a folder such as 'logs'."
         )
-    address = os.fsdecode(log_dir)
     scheme = SCHEME.match(address)
     if scheme is None:
-        return Path(address).expanduser()
+        return Path(address)
     if scheme[2] == "/":
         raise ValueError(
             f"`log_dir` begins with '{scheme[0]}', where the address of a remote file "
@@ -192,7 +193,7 @@ class Attempts:
             return
         self._has_warned = True
         warnings.warn(
-            f"StructureMonitor cannot write to its log directory '{self._log_dir}': "
+            f"StructureMonitor cannot read or write its log directory '{self._log_dir}': "
             f"{type(error).__name__}: {error}. The training goes on, and what cannot be "
             "written is left out of the log. Free space there, or give another `log_dir`.",
             stacklevel=2,

@@ -11,8 +11,10 @@ import numpy as np
 
 from keras_softconv.callbacks.dashboard import RUN, STATE
 from keras_softconv.callbacks.event_log import values_of
-from keras_softconv.callbacks.log_folder import joined, made_new, names_in
+from keras_softconv.callbacks.log_folder import Attempts, joined, made_new, names_in
 from keras_softconv.compat import keras
+
+States = dict[int, np.ndarray]
 
 RUN_NAME = re.compile(rf"{RUN}(_(\d+)_.*)?")
 
@@ -75,15 +77,21 @@ class Moment:
 _runs: dict[Path | str, Run] = {}
 
 
-def run_of(model: keras.Model, log_dir: Path | str, now: Moment) -> Run:
+def run_of(model: keras.Model, log_dir: Path | str, now: Moment, attempts: Attempts) -> Run:
     """The run that a model goes on with, or a new one.
 
     A model goes on with the run that it wrote last, unless it is back at step 0 and so
     begins another training. A model that this process has not logged before goes on with
     the run that has the very state of its weights at its step. All others get a run of
     their own, `softconv`, `softconv_2_<model name>` and so on.
+
+    Args:
+        model: the model that is trained.
+        log_dir: the folder that the runs are in.
+        now: where the training stands.
+        attempts: calls what reads files, and may fail.
     """
-    run = _own_run(model, log_dir, now) or _resumed_run(log_dir, now)
+    run = _own_run(model, log_dir, now, attempts) or _resumed_run(log_dir, now, attempts)
     if run is None:
         run = _new_run(model, log_dir)
     _runs[run.folder] = run
@@ -91,7 +99,9 @@ def run_of(model: keras.Model, log_dir: Path | str, now: Moment) -> Run:
     return run
 
 
-def _own_run(model: keras.Model, log_dir: Path | str, now: Moment) -> Run | None:
+def _own_run(
+    model: keras.Model, log_dir: Path | str, now: Moment, attempts: Attempts
+) -> Run | None:
     own = [run for run in _runs.values() if run.log_dir == log_dir and run.is_of(model)]
     if not own:
         return None
@@ -100,25 +110,31 @@ def _own_run(model: keras.Model, log_dir: Path | str, now: Moment) -> Run | None
     if now.step == 0 and last_step > 0:
         return None
     if now.step < last_step:
-        return _going_back(run, now)
+        return _going_back(run, now, _states(run, attempts))
     run.begins_at = None
     return run
 
 
-def _resumed_run(log_dir: Path | str, now: Moment) -> Run | None:
+def _resumed_run(log_dir: Path | str, now: Moment, attempts: Attempts) -> Run | None:
     if now.step == 0:
         return None
     folders = [joined(log_dir, name) for name in reversed(_run_names(log_dir))]
     runs = [_runs.get(folder) or Run(log_dir, folder) for folder in folders]
     runs = [run for run in runs if run.may_be_resumed_at(now)]
-    for run in runs:
-        if _has_state(run, now):
-            return _going_back(run, now)
+    states = [_states(run, attempts) for run in runs]
+    for run, of_run in zip(runs, states, strict=True):
+        if _has_state(of_run, now):
+            return _going_back(run, now, of_run)
     if now.was_restored:
-        for run in runs:
-            if min(values_of(run.folder, STATE), default=now.step) < now.step:
-                return _going_back(run, now)
+        for run, of_run in zip(runs, states, strict=True):
+            if min(of_run, default=now.step) < now.step:
+                return _going_back(run, now, of_run)
     return None
+
+
+def _states(run: Run, attempts: Attempts) -> States:
+    """The numbers of the weights that are in the log, by step."""
+    return attempts(values_of, run.folder, STATE) or {}
 
 
 def _run_names(log_dir: Path | str) -> list[str]:
@@ -131,16 +147,16 @@ def _number(name: re.Match) -> int:
     return int(name[2] or 1)
 
 
-def _has_state(run: Run, now: Moment) -> bool:
-    state = values_of(run.folder, STATE).get(now.step)
+def _has_state(states: States, now: Moment) -> bool:
+    state = states.get(now.step)
     if state is None or state.shape != now.state.shape:
         return False
     return np.allclose(state, now.state, rtol=SAME, atol=0, equal_nan=True)
 
 
-def _going_back(run: Run, now: Moment) -> Run:
+def _going_back(run: Run, now: Moment, states: States) -> Run:
     """The run, of which what comes after this moment is overtaken."""
-    is_written = _has_state(run, now)
+    is_written = _has_state(states, now)
     run.last_step = now.step if is_written else None
     run.begins_at = now.step + 1 if is_written else now.step
     return run

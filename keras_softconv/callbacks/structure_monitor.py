@@ -285,7 +285,8 @@ class StructureMonitor(FreshCopies):
         """Find the run of this model, in the process that writes."""
         if _process()[0] == 0:
             now = Moment(self._step(), numbers.energies.ravel(), self._was_restored)
-            self._run = self._attempts(run_of, self.model, self.log_dir, now)
+            arguments = (self.model, self.log_dir, now, self._attempts)
+            self._run = self._attempts(run_of, *arguments)
 
     def _open_log(self) -> None:
         if self._log is None:
