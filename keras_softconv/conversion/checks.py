@@ -105,10 +105,10 @@ def check_old_config(config: Any) -> None:
     if not needed <= found <= known or not has_rank:
         raise ValueError(
             "`config` must be what `layer.get_config()` gives for a LocallyConnected1D or "
-            "LocallyConnected2D layer of Keras 2: a dict with `filters`, a `kernel_size` of "
-            f"one or two integers, and no keys but {sorted(known)}. Received: "
-            f"config={config!r}. Of a serialized layer take `['config']`; convolutions are "
-            "for `from_conv`."
+            "LocallyConnected2D layer of Keras 2: a dict with `filters`, a `kernel_size` "
+            f"of one or two integers, and no keys but {sorted(known)}. Received: config="
+            f"{config!r}. Of a serialized layer take `['config']`. Convert a convolution "
+            "by `from_conv`."
         )
 
 
@@ -132,8 +132,8 @@ def check_old_weights(
     if found != shapes:
         raise ValueError(
             f"The weights of {title} do not fit its config and its input. Expected "
-            f"{len(shapes)} of the shapes {shapes}: a kernel{' and a bias' * (len(shapes) > 1)}. "
-            f"Received: {len(found)} of the shapes {found}. Compare `implementation`, "
-            "`data_format`, `use_bias` and the input shape with those of the layer that the "
-            "weights are from."
+            f"{len(shapes)}, kernel before bias, of the shapes {shapes}. Received: "
+            f"{len(found)}, of the shapes {found}. Compare `implementation`, "
+            "`data_format`, `use_bias` and the input shape with those of the layer that "
+            "the weights are from."
         )

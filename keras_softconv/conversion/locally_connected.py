@@ -136,7 +136,7 @@ class OldLayout:
         return (channels, *grid)
 
     def _with_channels_last(self, kernel: np.ndarray) -> np.ndarray:
-        """A kernel of implementation 2, `(*input_grid, channels, *output_grid, filters)`."""
+        """A kernel of implementation 2, as it would be with channels last."""
         if self.data_format == "channels_last":
             return kernel
         rank = len(self.geometry.kernel_size)

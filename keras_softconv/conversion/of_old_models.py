@@ -16,6 +16,7 @@ from keras_softconv.conversion.old_layers import (
     LocallyConnected2D,
     OldLocallyConnected,
 )
+from keras_softconv.diagnostics import functional_class
 from keras_softconv.geometry import Geometry
 from keras_softconv.layers import BaseSoftConv
 
@@ -31,6 +32,20 @@ LOSSES = {
     "mse": keras.losses.mean_squared_error,
     "msle": keras.losses.mean_squared_logarithmic_error,
 }
+
+
+class OldFunctional:
+    """What stands for the class of functional models, whose module has moved since."""
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> keras.Model:
+        for layer in config["layers"]:
+            axis = layer["config"].get("axis")
+            if layer["class_name"] == "BatchNormalization" and isinstance(axis, list):
+                layer["config"]["axis"] = axis[0]
+        return functional_class().from_config(config, custom_objects=custom_objects)
 
 
 def legacy_objects() -> dict[str, Any]:
@@ -51,26 +66,24 @@ def legacy_objects() -> dict[str, Any]:
     an L1, an L2 or both; the loss of the loaded model has no penalty of the old kernel.
     Other regularizers and constraints of kernel and bias are left out, with a warning.
 
-    It reads `.h5` and `.keras` files and weights alone: the classes take the arguments of
-    Keras 2, so that code for the old model makes it again, and `model.load_weights` reads
-    the old file. The optimizer starts again in every case, because its slots belong to
-    the old weights.
+    Both `.h5` and `.keras` files are read. The classes take the arguments of Keras 2, so
+    that the code of the old model makes it again, and `model.load_weights` reads its
+    weights. Compile the model again before it is trained: the slots of its optimizer
+    belong to the old weights. The guide names what Keras itself cannot read.
 
     For `.keras` files Keras looks into `keras.layers` rather than into `custom_objects`.
-    There this function puts both classes. Keras itself cannot read the `.keras` file of a
-    Keras 2 model with `BatchNormalization`; it can read the `.h5` file.
+    This function puts both classes there.
 
     Returns:
-        A dict of two classes by name, `LocallyConnected1D` and `LocallyConnected2D`; and
-        of losses by their short names such as "mse", at which Keras fails in compiled
-        `.h5` files.
+        A dict by name of `LocallyConnected1D`, `LocallyConnected2D`, and what else Keras
+        does not find in old files: `Functional`, and losses by short names such as "mse".
 
     Raises:
         NotImplementedError: with Keras 2, which has the layers themselves.
 
     Examples:
         >>> objects = keras_softconv.legacy_objects()
-        >>> layer = objects["LocallyConnected2D"](4, 3, name="patches")
+        >>> layer = objects["LocallyConnected2D"](4, 3)
         >>> layer.build((None, 8, 8, 1))
         >>> [weight.shape for weight in layer.weights]
         [(36, 9, 4), (6, 6, 4)]
@@ -81,7 +94,7 @@ def legacy_objects() -> dict[str, Any]:
     classes = {cls.__name__: cls for cls in CLASSES.values()}
     offer_to_keras(classes)
     capitals = {name.upper(): loss for name, loss in LOSSES.items()}
-    return classes | LOSSES | capitals
+    return classes | {"Functional": OldFunctional} | LOSSES | capitals
 
 
 def from_locally_connected(
@@ -132,11 +145,11 @@ def _input_shape_of(layer: OldLocallyConnected, weights: list[np.ndarray]) -> Sh
     output_grid = _output_grid_of(layer, weights)
     if output_grid is None or max(layer.strides) > 1:
         raise ValueError(
-            f"The weights of locally connected layer '{layer.name}' do not tell the shape of "
-            f"its input. Expected implementation=2, or strides of 1 and a bias. Received: "
-            f"implementation={layer.implementation}, strides={layer.strides}, use_bias="
-            f"{layer.use_bias}, weights of shapes {[w.shape for w in weights]}. Give the "
-            "`input_shape`, without the batch axis."
+            f"The weights of locally connected layer '{layer.name}' do not tell the shape "
+            "of its input. Expected implementation=2, or strides of 1 and a bias. "
+            f"Received: implementation={layer.implementation}, strides={layer.strides}, "
+            f"use_bias={layer.use_bias}, weights of shapes {[w.shape for w in weights]}. "
+            "Give the `input_shape`, without the batch axis."
         )
     input_grid = output_grid
     if layer.padding == "valid":

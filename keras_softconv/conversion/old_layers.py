@@ -115,9 +115,9 @@ class OldLocallyConnected:
     def _check_old_arguments(self) -> None:
         if not is_integer(self.implementation) or self.implementation not in (1, 2, 3):
             raise ValueError(
-                f"`implementation` must be 1, 2 or 3, the ways in which a locally connected "
-                f"layer kept its weights. Received: implementation={self.implementation!r} "
-                f"in layer '{self.name}'. Take it from the config of the layer that was "
+                "`implementation` must be 1, 2 or 3, the ways in which a locally connected "
+                f"layer keeps its weights. Received: implementation={self.implementation!r}"
+                f" in layer '{self.name}'. Take it from the config of the layer that was "
                 "saved; if that has none, it is 1."
             )
         paddings = ("valid",) if self.implementation == 1 else ("valid", "same")
@@ -125,17 +125,17 @@ class OldLocallyConnected:
             raise ValueError(
                 f"A locally connected layer with implementation={self.implementation} has "
                 f"`padding` in {paddings}. Received: padding={self.padding!r} in layer "
-                f"'{self.name}'. Take it from the config of the layer that was saved; other "
-                "paddings are for SoftConv layers of your own."
+                f"'{self.name}'. Take it from the config of the layer that was saved. "
+                "For another padding make a new SoftConv layer."
             )
 
     def _warn_of(self, left_out: list[str]) -> None:
         if left_out:
             warnings.warn(
-                f"Layer '{self.name}' is loaded without {', '.join(left_out)}: in a locally "
-                "connected layer these act on the weights of every position, in a SoftConv "
-                "layer on the shared ones. Its predictions are the same. Before it is "
-                "trained on, choose its ties by `layer.tie_strength.assign(...)`.",
+                f"Layer '{self.name}' is loaded without {', '.join(left_out)}: in a "
+                "locally connected layer these act on the weights of every position, in a "
+                "SoftConv layer on the shared weights. Its predictions are the same. "
+                "Before you train it, choose ties by `layer.tie_strength.assign(...)`.",
                 stacklevel=4,
             )
 
@@ -164,7 +164,7 @@ class OldLocallyConnected:
     def load_own_variables(self, store: Any) -> None:
         """Load the weights of an old `.keras` or `.weights.h5` file.
 
-        Or of one that was saved before any weights were loaded, which are a SoftConv layer's.
+        A layer that was saved before it had loaded any has the weights of a SoftConv layer.
         """
         count = 1 + int(self.use_bias)
         if self.built and len(store.keys()) == count:
