@@ -48,7 +48,9 @@ def make_sequential() -> keras.Model:
 
 def write(model, path, rng) -> None:
     """The model with random weights, and its predictions in a file beside it."""
-    model.set_weights([rng.uniform(0.1, 1, w.shape) * _sign(w, rng) for w in model.weights])
+    model.set_weights(
+        [rng.uniform(0.1, 0.5, w.shape) * _sign(w, rng) for w in model.weights]
+    )
     x = rng.normal(size=(3, *model.input_shape[1:])).astype("float32")
     model.save(path)
     np.savez(f"{path}.npz", x=x, y=model.predict(x, verbose=0))

@@ -146,9 +146,8 @@ def test_locally_connected_layers_are_converted(implementation, padding, data_fo
         x = rng.normal(size=(3, *shape)).astype("float32")
         old(x)
         old.set_weights([rng.normal(size=weight.shape) for weight in old.weights])
-        soft = keras_softconv.from_locally_connected(
-            old.get_config(), old.get_weights(), shape
-        )
+        weights = [weight.astype("float64") for weight in old.get_weights()]
+        soft = keras_softconv.from_locally_connected(old.get_config(), weights, shape)
         assert type(soft) in (keras_softconv.SoftConv1D, keras_softconv.SoftConv2D)
         np.testing.assert_allclose(soft(x), old(x), rtol=1e-5, atol=1e-5)
         assert [name_of(weight) for weight in soft.trainable_weights] == [

@@ -73,6 +73,16 @@ def load(path, **options):
     return keras.models.load_model(path, legacy_objects(), **options)
 
 
+def family_variance(layer) -> float:
+    model = keras.Sequential([keras.Input(IMAGE.input_shape), layer], name="model")
+    report = keras_softconv.structure_report(model)[f"model/{layer.name}"]
+    return float(report["family_variance"])
+
+
+def energy_of(weight) -> float:
+    return float(np.square(to_numpy(weight)).sum())
+
+
 def check_soft(layer, rank):
     """It is exactly of the class that is saved, converted and reported on."""
     assert type(layer) is SOFT[rank]
@@ -108,6 +118,14 @@ class TestWeightsAlone:
             message = "do not tell the shape of its input.*Give the `input_shape`"
             with pytest.raises(ValueError, match=message):
                 from_locally_connected(case.config, weights)
+
+    @pytest.mark.parametrize("dtype", ["float16", "float64", "int64"])
+    def test_types_of_numbers(self, dtype, rng):
+        weights = [rng.integers(-3, 4, size=shape) for shape in IMAGE.shapes]
+        x = rng.normal(size=(3, *IMAGE.input_shape)).astype("float32")
+        layer = from_locally_connected(IMAGE.config, [w.astype(dtype) for w in weights])
+        expected = old_layers.outputs_of(IMAGE, weights, x)
+        np.testing.assert_allclose(to_numpy(layer(x)), expected, rtol=1e-5, atol=1e-5)
 
     def test_json_has_no_tuples(self, rng):
         weights, x = weights_and_inputs(IMAGE, rng)
@@ -282,26 +300,27 @@ class TestBeforeWeightsAreLoaded:
 
 
 class TestTies:
-    def test_they_are_off_and_can_be_switched_on(self, rng, tmp_path):
+    def test_they_are_off_and_can_be_switched_on(self, rng):
+        layer = convert(IMAGE, rng)
+        assert float(to_numpy(layer.penalties()["tie_penalty"])) == 0
+        layer.tie_strength.assign(1000.0)
+        # Of the default ridge of 1e-3: what deviates from the family means.
+        size, variance = np.prod(IMAGE.shapes[0]), family_variance(layer)
+        biases = to_numpy(layer.bias_deviations)
+        found = float(to_numpy(layer.penalties()["tie_penalty"]))
+        np.testing.assert_allclose(found, size * variance + (biases**2).sum(), rtol=1e-4)
+
+    @pytest.mark.slow
+    def test_training_with_them_leaves_a_convolution_and_not_nothing(self, rng, tmp_path):
         x, y = write(tmp_path / "old.h5", IMAGE, rng)
         model = load(tmp_path / "old.h5")
         layer = model.layers[0]
-        model.compile(keras.optimizers.SGD(0.05), "mse")
-        assert float(layer.penalties()["tie_penalty"]) == 0
         layer.tie_strength.assign(1000.0)
-        before = keras_softconv.structure_report(model)["old/patches"]["family_variance"]
-        biases = to_numpy(layer.bias_deviations)
-        ridge = np.prod(IMAGE.shapes[0]) * float(before) + float((biases**2).sum())
-        penalty = float(layer.penalties()["tie_penalty"])
-        np.testing.assert_allclose(penalty, ridge, rtol=1e-4)
-        shared = to_numpy(layer.shared_kernel)
+        variance, energy = family_variance(layer), energy_of(layer.shared_kernel)
+        model.compile(keras.optimizers.SGD(0.05), "mse")
         model.fit(x, y, epochs=30, verbose=0)
-        after = keras_softconv.structure_report(model)["old/patches"]["family_variance"]
-        assert after < 0.01 * before
-        # What is left is a convolution, and not nothing.
-        assert (
-            np.square(to_numpy(layer.shared_kernel)).sum() > 0.5 * np.square(shared).sum()
-        )
+        assert family_variance(layer) < 0.01 * variance
+        assert energy_of(layer.shared_kernel) > 0.5 * energy
 
     @pytest.mark.parametrize(
         "regularizer",
@@ -317,7 +336,7 @@ class TestTies:
         assert type(layer.tie_regularizer) is type(regularizer)
         assert layer.tie_regularizer.get_config() == regularizer.get_config()
         assert layer.kernel_regularizer is None
-        assert float(layer.penalties()["tie_penalty"]) == 0
+        assert float(to_numpy(layer.penalties()["tie_penalty"])) == 0
 
     @pytest.mark.parametrize(
         "changes",

@@ -105,7 +105,7 @@ def check_old_config(config: Any) -> None:
     if not needed <= found <= known or not has_rank:
         raise ValueError(
             "`config` must be what `layer.get_config()` gives for a LocallyConnected1D or "
-            "LocallyConnected2D layer of Keras 2: a dict with `filters`, a `kernel_size` "
+            "LocallyConnected2D layer: a dict with `filters`, a `kernel_size` "
             f"of one or two integers, and no keys but {sorted(known)}. Received: config="
             f"{config!r}. Of a serialized layer take `['config']`. Convert a convolution "
             "by `from_conv`."

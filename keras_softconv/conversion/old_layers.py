@@ -200,16 +200,19 @@ class OldLocallyConnected:
         differences = template - ops.reshape(means, (-1,))
         differences = ops.where(sharing.is_member(), differences, 0)
         nothing = ops.zeros(self.deviations.shape, differences.dtype)
-        self.shared_kernel.assign(means)
-        self.deviations.assign(sharing.with_template(nothing, differences))
+        self._assign(self.shared_kernel, means)
+        self._assign(self.deviations, sharing.with_template(nothing, differences))
         if self.use_bias:
-            biases = layout.biases(weights[1])
+            biases = layout.biases(weights[1]).astype("float64")
             means = biases.mean(axis=tuple(range(self.rank)))
-            self.shared_bias.assign(means)
-            self.bias_deviations.assign(biases - means)
+            self._assign(self.shared_bias, means)
+            self._assign(self.bias_deviations, biases - means)
         self.tie_strength.assign(0.0)
         self.off_template_strength.assign(0.0)
         self._become_soft()
+
+    def _assign(self, weight: keras.Variable, value: Any) -> None:
+        weight.assign(ops.cast(value, self.variable_dtype))
 
     def _become_soft(self) -> None:
         self.padding = self.weight_sharing.geometry.padding
