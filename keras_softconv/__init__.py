@@ -1,7 +1,14 @@
 """Dense layers that would rather be convolutions, as far as the data agree."""
 
 from keras_softconv import callbacks, diagnostics, optimizers, plots, regularizers
-from keras_softconv.conversion import from_conv, harden, soften, to_conv
+from keras_softconv.conversion import (
+    from_conv,
+    from_locally_connected,
+    harden,
+    legacy_objects,
+    soften,
+    to_conv,
+)
 from keras_softconv.diagnostics import structure_report
 from keras_softconv.layers import SoftConv1D, SoftConv2D, SoftConv3D
 from keras_softconv.optimizers import freeze_structure
@@ -16,7 +23,9 @@ __all__ = [
     "diagnostics",
     "freeze_structure",
     "from_conv",
+    "from_locally_connected",
     "harden",
+    "legacy_objects",
     "optimizers",
     "plots",
     "regularization_path",

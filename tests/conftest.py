@@ -31,7 +31,8 @@ INDEPENDENT = (
 # These are about what only one of the two Keras has, or come out alike with both.
 NEED_KERAS_3 = (
     "backends", "benchmarks", "classification", "distribution", "examples",
-    "frozen_structure", "experiments", "nowlan_hinton", "optima", "optimizer_loops",
+    "frozen_structure", "experiments", "legacy_models", "nowlan_hinton", "optima",
+    "optimizer_loops",
     "optimizers", "scaling_out",
 )  # fmt: skip
 NEED_KERAS_2 = ("addons", "keras2", "locally_connected", "two_stacks")

@@ -18,6 +18,8 @@ FLOORS = [
     {"conversion", "optimizers", "path", "plots"},
     {"callbacks"},
 ]
+# What reads the layers that Keras 2 saved names it; it runs with either Keras.
+ABOUT_OLD_MODELS = ("locally_connected", "old_layers", "of_old_models")
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in sorted(floor)}
 
 
@@ -103,7 +105,8 @@ def test_keras_comes_in_by_one_door():
         if path.parent.name != "compat":
             names = {name.split(".")[0] for name in imports(path.read_text())}
             assert "keras" not in names, path
-            assert "Keras 2" not in path.read_text(), path
+            if path.stem not in ABOUT_OLD_MODELS:
+                assert "Keras 2" not in path.read_text(), path
 
 
 def test_tensorflow_addons_is_never_imported():

@@ -11,7 +11,7 @@ from soft_models import soft_model
 
 import keras_softconv
 from keras_softconv import SoftConv2D, regularizers
-from keras_softconv.compat import keras, ops
+from keras_softconv.compat import keras, name_of, ops
 
 user_keras = tf.keras  # as users import it, not by the door
 
@@ -126,3 +126,36 @@ def test_every_operation_is_asked_for():
 
 def test_regularizers_are_of_this_keras():
     assert isinstance(regularizers.Huber(), user_keras.regularizers.Regularizer)
+
+
+@pytest.mark.parametrize(
+    ("implementation", "padding", "data_format"),
+    [
+        (1, "valid", "channels_first"),
+        (2, "same", "channels_last"),
+        (3, "same", "channels_first"),
+    ],
+)
+def test_locally_connected_layers_are_converted(implementation, padding, data_format, rng):
+    arguments = {"data_format": data_format, "implementation": implementation}
+    for cls, size, shape in (
+        (user_keras.layers.LocallyConnected1D, 4, (6, 5)),
+        (user_keras.layers.LocallyConnected2D, (2, 3), (5, 4, 6)),
+    ):
+        old = cls(2, size, padding=padding, activation="tanh", **arguments)
+        x = rng.normal(size=(3, *shape)).astype("float32")
+        old(x)
+        old.set_weights([rng.normal(size=weight.shape) for weight in old.weights])
+        weights = [weight.astype("float64") for weight in old.get_weights()]
+        soft = keras_softconv.from_locally_connected(old.get_config(), weights, shape)
+        assert type(soft) in (keras_softconv.SoftConv1D, keras_softconv.SoftConv2D)
+        np.testing.assert_allclose(soft(x), old(x), rtol=1e-5, atol=1e-5)
+        assert [name_of(weight) for weight in soft.trainable_weights] == [
+            "shared_kernel", "deviations", "shared_bias", "bias_deviations"
+        ]  # fmt: skip
+
+
+def test_old_models_are_loaded_by_keras_2_itself():
+    message = "needs Keras 3. Received: Keras 2.15.*`from_locally_connected|from_locally"
+    with pytest.raises(NotImplementedError, match=message):
+        keras_softconv.legacy_objects()

@@ -17,12 +17,26 @@ if installed.__version__.startswith("2."):
         build_like,
         keras,
         name_of,
+        offer_to_keras,
         ops,
         registration_of,
     )
 else:
     from keras import ops
 
-    from keras_softconv.compat.keras3 import build_like, keras, name_of, registration_of
+    from keras_softconv.compat.keras3 import (
+        build_like,
+        keras,
+        name_of,
+        offer_to_keras,
+        registration_of,
+    )
 
-__all__ = ["build_like", "keras", "name_of", "ops", "registration_of"]
+__all__ = [
+    "build_like",
+    "keras",
+    "name_of",
+    "offer_to_keras",
+    "ops",
+    "registration_of",
+]

@@ -126,3 +126,14 @@ def name_of(variable: tf.Variable) -> str:
 def registration_of(penalty_registration: str) -> str:
     """What `Layer` says of losses that are added in `call` leaves but one way."""
     return "regularizer"
+
+
+def offer_to_keras(classes: dict[str, type]) -> NoReturn:
+    """Refuse to let Keras find other layers under names of its own."""
+    names = " and ".join(f"`keras.layers.{name}`" for name in classes)
+    raise NotImplementedError(
+        f"Loading old models into SoftConv layers needs Keras 3. Received: Keras "
+        f"{installed.__version__}, which has {names} itself and loads them without custom "
+        "objects. Here `keras_softconv.from_locally_connected(layer.get_config(), "
+        "layer.get_weights())` converts a layer."
+    )

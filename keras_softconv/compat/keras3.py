@@ -16,3 +16,15 @@ def build_like(layer: keras.Layer, other: keras.Layer) -> None:
 def name_of(variable: keras.Variable) -> str:
     """The name that a layer gave to its weight."""
     return variable.name
+
+
+def offer_to_keras(classes: dict[str, type]) -> None:
+    """Let Keras find layers that it has no longer, in files that say they are Keras's.
+
+    A `.keras` file of Keras 2 says that such a layer is in the module `keras.layers`, and
+    has no registered name. Without that name Keras asks no custom objects. It looks into
+    the module.
+    """
+    for name, cls in classes.items():
+        if not hasattr(keras.layers, name):
+            setattr(keras.layers, name, cls)

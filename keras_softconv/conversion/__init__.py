@@ -2,5 +2,13 @@
 
 from keras_softconv.conversion.of_layers import from_conv, to_conv
 from keras_softconv.conversion.of_models import harden, soften
+from keras_softconv.conversion.of_old_models import from_locally_connected, legacy_objects
 
-__all__ = ["from_conv", "harden", "soften", "to_conv"]
+__all__ = [
+    "from_conv",
+    "from_locally_connected",
+    "harden",
+    "legacy_objects",
+    "soften",
+    "to_conv",
+]

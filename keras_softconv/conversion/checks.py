@@ -1,9 +1,17 @@
 """What can be converted, or a clear error."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from keras_softconv.arguments import is_integer
 from keras_softconv.compat import keras
+from keras_softconv.conversion.locally_connected import (
+    BASE_ARGUMENTS,
+    OLD_ARGUMENTS,
+    SHAPE_ARGUMENTS,
+)
 from keras_softconv.layers import SOFT_ARGUMENTS
 
 KERNELS = ("family_means", "shared_kernel")
@@ -84,4 +92,48 @@ def check_predicate(predicate: Any) -> None:
             "`predicate` must be a function of a layer that tells whether to convert it, "
             f"or None for all. Received: predicate={predicate!r}. For example "
             "`lambda layer: layer.name.startswith('block1')`."
+        )
+
+
+def check_old_config(config: Any) -> None:
+    """Raise `ValueError` unless this is the config of a locally connected layer."""
+    needed = {"filters", "kernel_size"}
+    found = set(config) if isinstance(config, dict) else set()
+    known = {*OLD_ARGUMENTS, *BASE_ARGUMENTS, *SHAPE_ARGUMENTS}
+    size = config["kernel_size"] if "kernel_size" in found else None
+    has_rank = isinstance(size, (tuple, list)) and len(size) in (1, 2)
+    if not needed <= found <= known or not has_rank:
+        raise ValueError(
+            "`config` must be what `layer.get_config()` gives for a LocallyConnected1D or "
+            "LocallyConnected2D layer: a dict with `filters`, a `kernel_size` "
+            f"of one or two integers, and no keys but {sorted(known)}. Received: config="
+            f"{config!r}. Of a serialized layer take `['config']`. Convert a convolution "
+            "by `from_conv`."
+        )
+
+
+def check_old_weights_are_arrays(weights: Any) -> list[np.ndarray]:
+    """The weights of an old layer as arrays; raise `ValueError` if they are none."""
+    is_list = isinstance(weights, Sequence) and not isinstance(weights, (str, bytes))
+    arrays = [np.asarray(weight) for weight in weights] if is_list else []
+    if not arrays or not all(np.issubdtype(array.dtype, np.number) for array in arrays):
+        raise ValueError(
+            "`weights` must be what `layer.get_weights()` gives, a list of the kernel and, "
+            f"if there is one, the bias. Received: weights={weights!r}."
+        )
+    return arrays
+
+
+def check_old_weights(
+    weights: list[np.ndarray], shapes: list[tuple[int, ...]], title: str
+) -> None:
+    """Raise `ValueError` unless these are the weights of such a locally connected layer."""
+    found = [tuple(weight.shape) for weight in weights]
+    if found != shapes:
+        raise ValueError(
+            f"The weights of {title} do not fit its config and its input. Expected "
+            f"{len(shapes)}, kernel before bias, of the shapes {shapes}. Received: "
+            f"{len(found)}, of the shapes {found}. Compare `implementation`, "
+            "`data_format`, `use_bias` and the input shape with those of the layer that "
+            "the weights are from."
         )

@@ -280,12 +280,16 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
             self.kernel_size,
             self.strides,
             self.dilation_rate,
-            self.padding,
+            self._padding_for(grid),
             in_channels,
             self.filters,
             self.groups,
             self.halo,
         )
+
+    def _padding_for(self, input_grid: Shape) -> Any:
+        """The padding of inputs of this size, which a subclass may count differently."""
+        return self.padding
 
     def _check_input_shape(self, shape: Shape) -> None:
         expected = self._join_shape(None, (None,) * self.rank, None)
