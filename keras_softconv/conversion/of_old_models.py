@@ -24,13 +24,14 @@ Shape = tuple[int, ...]
 
 CLASSES = {1: LocallyConnected1D, 2: LocallyConnected2D}
 # The short names of losses, which Keras 3 understands everywhere but in old `.h5` files.
+# They stand for the long names and not for functions, since metrics have such names too.
 LOSSES = {
-    "bce": keras.losses.binary_crossentropy,
-    "kld": keras.losses.kl_divergence,
-    "mae": keras.losses.mean_absolute_error,
-    "mape": keras.losses.mean_absolute_percentage_error,
-    "mse": keras.losses.mean_squared_error,
-    "msle": keras.losses.mean_squared_logarithmic_error,
+    "bce": "binary_crossentropy",
+    "kld": "kl_divergence",
+    "mae": "mean_absolute_error",
+    "mape": "mean_absolute_percentage_error",
+    "mse": "mean_squared_error",
+    "msle": "mean_squared_logarithmic_error",
 }
 
 
@@ -76,7 +77,8 @@ def legacy_objects() -> dict[str, Any]:
 
     Returns:
         A dict by name of `LocallyConnected1D`, `LocallyConnected2D`, and what else Keras
-        does not find in old files: `Functional`, and losses by short names such as "mse".
+        does not find in old files: `Functional`, and the long names of losses by short
+        ones such as "mse".
 
     Raises:
         NotImplementedError: with Keras 2, which has the layers themselves.
