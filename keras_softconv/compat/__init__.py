@@ -9,6 +9,13 @@ put in front of it.
 
 import keras as installed
 
+from keras_softconv.compat.traces import (
+    is_in_inner_trace,
+    is_symbolic,
+    mark_beginning,
+    running_traces,
+    trace_of,
+)
 from keras_softconv.compat.versions import check_version
 
 check_version(installed.__version__)
@@ -25,4 +32,15 @@ else:
 
     from keras_softconv.compat.keras3 import build_like, keras, name_of, registration_of
 
-__all__ = ["build_like", "keras", "name_of", "ops", "registration_of"]
+__all__ = [
+    "build_like",
+    "is_in_inner_trace",
+    "is_symbolic",
+    "keras",
+    "mark_beginning",
+    "name_of",
+    "ops",
+    "registration_of",
+    "running_traces",
+    "trace_of",
+]

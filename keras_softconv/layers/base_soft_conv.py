@@ -203,7 +203,15 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
 
     def _register_penalties(self) -> None:
         if any(map(self._is_penalized, (self.deviations, self.bias_deviations))):
-            self._penalties.register_once(self, self.penalties)
+            self._penalties.register_once(
+                self, self.penalties, self.deviations, self.bias_deviations
+            )
+
+    def _clear_losses(self) -> None:
+        # Keras calls this method, which is not public, where a forward pass begins.
+        super()._clear_losses()
+        if self._penalties is not None:
+            self._penalties.begin_forward_pass()
 
     # What the weights amount to.
 
