@@ -138,6 +138,8 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
                 "zeros",
             )
         self._add_penalties()
+        if self._is_frozen:  # as the layer was whose config this one was made from
+            self._add_masks()
 
     def _add_penalties(self) -> None:
         self._penalties = LayerPenalties(
