@@ -181,17 +181,18 @@ def check_input_shape(layer: Any, shape: Any, expected: Shape) -> None:
         "that it was built for: change their size or channels, or make a new layer."
     )
     found = tuple(shape) if _is_sequence(shape) else shape
-    raise ValueError(
+    error = InputSizeError(
         f"The input of {type(layer).__name__} layer '{layer.name}' is incompatible with "
         f"the layer: expected shape={expected} ({layer.data_format}), found "
         f"shape={found}. {remedy}"
     )
+    raise error.about(layer, expected, found)
 
 
 def check_defined(layer: Any, input_shape: Shape) -> None:
     """Raise `ValueError` if a size other than the batch's is None."""
     if None in input_shape[1:]:
-        raise ValueError(
+        error = InputSizeError(
             "The spatial dimensions and channels of the inputs to a "
             f"{type(layer).__name__} layer should be fully-defined, because it holds "
             "weights for every position, but layer received the inputs "
@@ -199,3 +200,30 @@ def check_defined(layer: Any, input_shape: Shape) -> None:
             "model for inputs of any size gets one by `keras.models.clone_model(model, "
             "keras.Input((28, 28, 1)))`, and then its weights by `set_weights`."
         )
+        raise error.about(layer, None, input_shape)
+
+
+class InputSizeError(ValueError):
+    """A layer was called on an input of a size that it cannot take.
+
+    Keras puts the message into an error of its own, of the same class and without these
+    attributes; see `original_size_error`.
+    """
+
+    layer: Any = None
+    expected: Shape | None = None  # None for an input whose size is not known
+    found: Any = None
+
+    def about(self, layer: Any, expected: Shape | None, found: Any) -> "InputSizeError":
+        """The error itself, with these attributes."""
+        self.layer, self.expected, self.found = layer, expected, found
+        return self
+
+
+def original_size_error(error: BaseException | None) -> InputSizeError | None:
+    """The `InputSizeError` that led to an error, or None if it was another one."""
+    while error is not None:
+        if isinstance(error, InputSizeError) and error.layer is not None:
+            return error
+        error = error.__context__
+    return None
