@@ -11,6 +11,7 @@ import keras as installed
 
 from keras_softconv.compat.traces import (
     is_in_inner_trace,
+    is_stateless,
     is_symbolic,
     mark_beginning,
     running_traces,
@@ -35,6 +36,7 @@ else:
 __all__ = [
     "build_like",
     "is_in_inner_trace",
+    "is_stateless",
     "is_symbolic",
     "keras",
     "mark_beginning",

@@ -24,6 +24,15 @@ def is_symbolic() -> bool:
     return in_symbolic_scope()
 
 
+def is_stateless() -> bool:
+    """Whether assignments to variables only go to a `keras.StatelessScope`."""
+    try:
+        from keras.src.backend.common.stateless_scope import in_stateless_scope
+    except ImportError:  # a private module, which may move
+        return False
+    return in_stateless_scope()
+
+
 def is_in_inner_trace(value: Tensor, beginning: Any = None) -> bool:
     """Whether what is computed from a value here would leak out of a loop or a branch.
 

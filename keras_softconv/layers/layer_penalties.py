@@ -75,7 +75,16 @@ class LayerPenalties:
         )
 
     def _add_strength(self, name: str) -> keras.Variable:
-        return self._add_weight(name, (), "ones", dtype="float32", trainable=False)
+        return self._add_movable(name, (), "ones", trainable=False)
+
+    def _add_movable(self, *arguments: Any, **options: Any) -> keras.Variable:
+        """Make a weight that any callback may read and assign to."""
+        variable = self._add_weight(*arguments, dtype="float32", **options)
+        if keras.backend.backend() != "jax" or keras.config.is_nnx_enabled():
+            return variable
+        from keras_softconv.layers.movable_weights import make_movable
+
+        return make_movable(variable)
 
     def _penalty(
         self, regularizer: Callable | None, layout: Layout, families: int, place: str
@@ -84,12 +93,8 @@ class LayerPenalties:
         if isinstance(regularizer, StructuredRegularizer):
             regularizer.check_layout(layout)
             for name, of in regularizer.state(families).items():
-                state[name] = self._add_weight(
-                    f"{place}_{name}",
-                    of.shape,
-                    of.initializer,
-                    dtype="float32",
-                    trainable=of.trainable,
+                state[name] = self._add_movable(
+                    f"{place}_{name}", of.shape, of.initializer, trainable=of.trainable
                 )
         return Penalty(regularizer, layout, state)
 
