@@ -31,8 +31,8 @@ INDEPENDENT = (
 # These are about what only one of the two Keras has, or come out alike with both.
 NEED_KERAS_3 = (
     "backends", "benchmarks", "classification", "distribution", "examples",
-    "frozen_structure", "experiments", "nowlan_hinton", "optima", "optimizer_loops",
-    "optimizers", "scaling_out",
+    "frozen_structure", "experiments", "inner_traces", "movable_weights", "nowlan_hinton",
+    "optima", "optimizer_loops", "optimizers", "scaling_out",
 )  # fmt: skip
 NEED_KERAS_2 = ("addons", "keras2", "locally_connected", "two_stacks")
 if KERAS_2:

@@ -53,7 +53,7 @@ class MovableVariable(keras.Variable):
             raise ValueError(
                 f"Variable '{self.path}' has no value here, because Keras keeps the values "
                 "of a model in training for itself. Expected to be used by a callback of "
-                "that model, in the thread that called `fit`. Move strengths in a callback, "
+                "that model, in the thread that called `fit`. Move strengths in a callback "
                 "such as `keras.callbacks.LambdaCallback(on_train_batch_end=...)` or "
                 "`keras_softconv.callbacks.StrengthSchedule`."
             )
