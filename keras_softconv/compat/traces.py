@@ -5,6 +5,7 @@ computation counts as one that runs in the trace of its inputs.
 """
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -33,7 +34,7 @@ def is_stateless() -> bool:
     return in_stateless_scope()
 
 
-def is_in_inner_trace(value: Tensor, beginning: Any = None) -> bool:
+def is_in_inner_trace(value: Tensor, beginning: Callable[[], Any] | None = None) -> bool:
     """Whether what is computed from a value here would leak out of a loop or a branch.
 
     On JAX these are the bodies of loops and branches, `jax.checkpoint`, and functions
@@ -59,17 +60,25 @@ def is_in_inner_trace(value: Tensor, beginning: Any = None) -> bool:
     return False
 
 
-def mark_beginning() -> Any:
+def mark_beginning() -> Callable[[], Any]:
     """A weak reference to the graph of TensorFlow in which a forward pass begins."""
-    is_tensorflow = keras.backend.backend() == "tensorflow"
-    return weakref.ref(_tensorflow_graph()) if is_tensorflow else None
+    graph = None
+    if keras.backend.backend() == "tensorflow":
+        graph = _tensorflow_graph()
+    return _no_graph if graph is None else weakref.ref(graph)
+
+
+def _no_graph() -> None:
+    """The reference for eager computations."""
 
 
 def _tensorflow_graph() -> Any:
-    """The graph that operations are added to, always the same one in eager mode."""
-    import tensorflow as tf
+    """The graph that operations are added to, or None in eager mode."""
+    return getattr(_new_constant(), "graph", None)
 
-    return tf.compat.v1.get_default_graph()
+
+def _new_constant() -> Tensor:
+    return keras.ops.add(keras.ops.zeros(()), 0.0)
 
 
 def trace_of(tensor: Tensor) -> Any:
@@ -83,9 +92,7 @@ def running_traces() -> list[Any]:
     Those of `jax.grad` and `jax.vmap` are left out if they are the innermost, because they
     do not trace what is computed from constants.
     """
-    import jax.numpy as jnp
-
-    trace, traces = trace_of(jnp.add(jnp.zeros(()), 0.0)), []
+    trace, traces = trace_of(_new_constant()), []
     while getattr(trace, "parent_trace", None) is not None:  # JAX's eager trace has none
         traces.append(trace)
         trace = trace.parent_trace

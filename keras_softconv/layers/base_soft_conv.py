@@ -212,7 +212,8 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
     def _clear_losses(self) -> None:
         # Keras calls this method, which is not public, where a forward pass begins.
         super()._clear_losses()
-        if self._penalties is not None:
+        is_added = registration_of(self.penalty_registration) == "add_loss"
+        if is_added and self._penalties is not None:
             self._penalties.begin_forward_pass()
 
     # What the weights amount to.
