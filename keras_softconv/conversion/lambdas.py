@@ -9,16 +9,13 @@ from keras_softconv.compat import keras
 
 
 @contextmanager
-def named_lambdas(*objects: Any) -> Iterator[None]:
-    """Let Keras copy objects with lambda functions by their configs.
+def named_lambdas(model: keras.Model) -> Iterator[None]:
+    """Let Keras copy a model with lambda functions by its configs.
 
     Within this context each lambda function has a name, by which configs refer to it, so
     that the copy has the same function. A config that is not saved needs no code in it.
-
-    Args:
-        *objects: Keras models, layers, optimizers, and whatever else has a `get_config`.
     """
-    functions = list(_lambdas_within(objects, set()))
+    functions = list(_lambdas_within([model, _compile_arguments(model)]))
     named = {f"keras_softconv_lambda_{n}": each for n, each in enumerate(functions)}
     own_names = [function.__name__ for function in functions]
     try:
@@ -31,20 +28,24 @@ def named_lambdas(*objects: Any) -> Iterator[None]:
             function.__name__ = name
 
 
-def _lambdas_within(value: Any, seen: set[int]) -> Iterator[FunctionType]:
+def _compile_arguments(model: keras.Model) -> dict[str, Any]:
+    """What a model was compiled with, if Keras keeps it where it is looked for here."""
+    return getattr(getattr(model, "_compile_config", None), "config", {})
+
+
+def _lambdas_within(objects: list[Any]) -> Iterator[FunctionType]:
     """The lambda functions among the attributes of Keras's objects, each once."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, FunctionType) and value.__name__ == "<lambda>":
-        yield value
-        return
-    parts = ()
-    if isinstance(value, dict):
-        parts = value.values()
-    elif isinstance(value, (list, tuple)):
-        parts = value
-    elif hasattr(type(value), "get_config"):
-        parts = vars(value).values()
-    for part in list(parts):
-        yield from _lambdas_within(part, seen)
+    waiting, seen = list(objects), {}
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value  # kept, so that no other object has this number
+        if isinstance(value, FunctionType) and value.__name__ == "<lambda>":
+            yield value
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            waiting.extend(value)
+        elif hasattr(type(value), "get_config"):
+            waiting.extend(vars(value).values())

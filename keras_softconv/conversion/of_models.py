@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from keras_softconv.arguments import InputSizeError, original_size_error
+from keras_softconv.arguments import WrongSize, wrong_size_behind
 from keras_softconv.compat import keras
 from keras_softconv.conversion.checks import (
     check_convertible,
@@ -139,9 +139,9 @@ def _copying(model: keras.Model) -> Iterator[None]:
     except (TypeError, NotImplementedError) as error:
         raise _not_copied(model, error) from error
     except ValueError as error:
-        size_error = original_size_error(error)
-        if size_error is not None:
-            raise _not_one_size(model, size_error) from error
+        behind = wrong_size_behind(error)
+        if behind is not None:
+            raise _not_one_size(model, *behind) from error
         if "safe_mode" in str(error):
             raise _not_copied(model, error) from error
         raise
@@ -155,20 +155,17 @@ def _not_copied(model: keras.Model, error: Exception) -> ValueError:
     )
 
 
-def _not_one_size(model: keras.Model, error: InputSizeError) -> ValueError:
-    name = error.layer.name
+def _not_one_size(model: keras.Model, wrong: WrongSize, message: str) -> ValueError:
+    name = wrong.layer.name
+    sizes = f"of different sizes, shapes {wrong.expected} and {wrong.found}"
+    if wrong.expected is None:
+        sizes = f"of unknown size, shape {wrong.found}"
     return ValueError(
         f"Cannot soften convolution '{name}' of model '{model.name}', which is called on "
-        f"feature maps {_sizes_of(error)}. A soft convolution has weights for every "
-        "position, so it takes inputs of one size. Leave this one as it is by "
-        f"`predicate=lambda layer: layer.name != '{name}'`. The layer's own error: {error}"
+        f"feature maps {sizes}. A soft convolution has weights for every position, so it "
+        "takes inputs of one size. Leave this one as it is by `predicate=lambda layer: "
+        f"layer.name != '{name}'`. The layer's own error: {message}"
     )
-
-
-def _sizes_of(error: InputSizeError) -> str:
-    if error.expected is None:
-        return f"of unknown size, shape {error.found}"
-    return f"of different sizes, shapes {error.expected} and {error.found}"
 
 
 class _Cloning:

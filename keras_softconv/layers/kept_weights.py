@@ -48,7 +48,8 @@ class KeepsZeros:
         are set to 0. Which weights are kept is saved with the layer, in
         `deviation_mask` and `bias_deviation_mask`, 1 where a deviation is free. Compile the
         model again before it is trained on, as after loading such weights into a model
-        that was trained; `keras_softconv.freeze_structure(model)` sees to that.
+        that was trained; `keras_softconv.freeze_structure(model)` sees to that. Configs of
+        the layer say that its structure is frozen, so that copies have the masks, too.
         """
         self._check_built("freeze_structure()")
         self._add_masks()
