@@ -5,6 +5,7 @@ Where Keras has words for an error, these are Keras's words.
 
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 NAMED_PADDINGS = ("valid", "same", "circular")
@@ -159,8 +160,7 @@ def check_penalty_registration(penalty_registration: Any) -> None:
         raise ValueError(
             f"`penalty_registration` must be one of {PENALTY_REGISTRATIONS}. "
             f"Received: penalty_registration={penalty_registration!r}. Keep "
-            "'add_loss' unless the model uses `keras.RematScope` or synchronized "
-            "batch normalization."
+            "'add_loss' unless the model uses synchronized batch normalization."
         )
 
 
@@ -181,21 +181,57 @@ def check_input_shape(layer: Any, shape: Any, expected: Shape) -> None:
         "that it was built for: change their size or channels, or make a new layer."
     )
     found = tuple(shape) if _is_sequence(shape) else shape
-    raise ValueError(
+    raise _size_error(
         f"The input of {type(layer).__name__} layer '{layer.name}' is incompatible with "
         f"the layer: expected shape={expected} ({layer.data_format}), found "
-        f"shape={found}. {remedy}"
+        f"shape={found}. {remedy}",
+        WrongSize(layer, expected, found),
     )
 
 
 def check_defined(layer: Any, input_shape: Shape) -> None:
     """Raise `ValueError` if a size other than the batch's is None."""
     if None in input_shape[1:]:
-        raise ValueError(
+        raise _size_error(
             "The spatial dimensions and channels of the inputs to a "
             f"{type(layer).__name__} layer should be fully-defined, because it holds "
             "weights for every position, but layer received the inputs "
             f"shape {input_shape}. Give the sizes, as in `keras.Input((28, 28, 1))`. A "
             "model for inputs of any size gets one by `keras.models.clone_model(model, "
-            "keras.Input((28, 28, 1)))`, and then its weights by `set_weights`."
+            "keras.Input((28, 28, 1)))`, and then its weights by `set_weights`.",
+            WrongSize(layer, None, input_shape),
         )
+
+
+@dataclass(frozen=True)
+class WrongSize:
+    """What an error says of an input of a size that its layer cannot take.
+
+    Args:
+        layer: the layer that was called.
+        expected: the shape that it was built for, or None if `found` is not fully defined.
+        found: the shape of the input.
+    """
+
+    layer: Any
+    expected: Shape | None
+    found: Any
+
+
+def _size_error(message: str, wrong_size: WrongSize) -> ValueError:
+    """A plain `ValueError`, since TensorFlow makes another error of any other class."""
+    error = ValueError(message)
+    error.wrong_size = wrong_size
+    return error
+
+
+def wrong_size_behind(error: BaseException | None) -> tuple[WrongSize, str] | None:
+    """The wrong size that led to an error, with its message, or None for other errors.
+
+    Keras and TensorFlow put the message into errors of their own.
+    """
+    while error is not None:
+        if hasattr(error, "wrong_size"):
+            return error.wrong_size, str(error)
+        error = error.__context__
+    return None

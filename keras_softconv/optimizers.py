@@ -138,9 +138,10 @@ class ProximalAdam(_Proximal, keras.optimizers.Adam):
     Gradients are clipped without those penalties, whose steps are then shortened as much.
     Steps are made in float32. With `use_ema` the averages are what they are: small, not
     zero. The loss has to contain the layers' losses, as that of `fit` does and in a custom
-    loop `sum(model.losses)` does. On JAX a custom step has to compute loss and update in
-    one compiled function, or both outside of any; else JAX raises an
-    `UnexpectedTracerError`.
+    loop `sum(model.losses)` does. On JAX a custom step may compile the gradients by
+    `jax.jit` and call `apply` or `stateless_apply` outside of it, or compile both in one
+    function. An update that is compiled alone raises a `ValueError`, because the strengths
+    would become constants in it.
 
     Examples:
         >>> import keras

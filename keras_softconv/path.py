@@ -131,7 +131,8 @@ def regularization_path(
 
     Args:
         make_model: makes a compiled model with SoftConv layers and one output.
-        data: what `fit` is given: a pair of arrays `(x, y)`, or a dataset.
+        data: what `fit` is given: a pair of arrays `(x, y)`, or a dataset. It is read
+            again at each strength, so that a generator or another iterator will not do.
         strengths: numbers, for ties and off-template weights alike, or pairs
             `(tie_strength, off_template_strength)`, in any order. They multiply the
             factors of the layers' regularizers.
@@ -145,8 +146,8 @@ def regularization_path(
 
     Raises:
         ValueError: for a model that is not compiled or has no SoftConv layers, strengths
-            that are negative or not finite, no strengths, and validation data other than
-            a pair of arrays.
+            that are negative or not finite, no strengths, data that can be read only once,
+            and validation data other than a pair of arrays.
 
     Examples:
         ```python
@@ -247,11 +248,26 @@ def _pyplot() -> Any:
 
 
 def _check_data(data: Any) -> None:
+    _check_not_one_shot("data", data)
     if isinstance(data, (tuple, list)) and len(data) != 2:
         raise ValueError(
             "`data` must be a pair of arrays `(x, y)` or a dataset. Received: a "
             f"{type(data).__name__} of {len(data)}. For sample weights give a dataset."
         )
+
+
+def _check_not_one_shot(name: str, data: Any) -> None:
+    """Raise `ValueError` for an iterator, which is empty after the first strength."""
+    parts = data if isinstance(data, (tuple, list)) else (data,)
+    for part in parts:
+        if hasattr(part, "__next__"):
+            raise ValueError(
+                f"`{name}` must be something that can be read again at each strength. "
+                f"Received: a {type(part).__name__}, an iterator that is empty after it "
+                "was read once. Give arrays, a `keras.utils.PyDataset`, a "
+                "`tf.data.Dataset` or a torch `DataLoader`. Batches that fit in memory "
+                "can be put together into a pair of arrays `(x, y)`."
+            )
 
 
 def _check_model(model: Any) -> None:
@@ -290,6 +306,7 @@ def _standardize_strengths(strengths: Any) -> list[tuple[float, float]]:
 
 
 def _standardize_validation_data(data: Any) -> tuple[Any, Any]:
+    _check_not_one_shot("validation_data", data)
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise ValueError(
             "`validation_data` must be a pair of arrays `(x, y)`, for standard errors over "

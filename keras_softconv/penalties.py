@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cached_property, reduce
 from typing import Any
 
-from keras_softconv.compat import keras, ops
+from keras_softconv.compat import keras, ops, running_traces, trace_of
 from keras_softconv.regularizers import (
     Layout,
     StructuredRegularizer,
@@ -24,24 +24,56 @@ Tensor = Any
 class Reading:
     """A variable that the penalties read, and after them the optimizer.
 
-    On JAX an optimizer's update is given the variables that it trains and no others; what
-    it needs besides is what the penalties read in the forward pass before it.
+    On JAX an optimizer's update is given the variables that it trains and no others. So it
+    takes what the penalties have read in the forward pass before it, as long as both are
+    compiled into one function. In any other update the variable itself is read.
+
+    Args:
+        variable: what is read.
+        may_change: whether the variable changes between updates. A compiled update then
+            refuses to take its value for a constant.
     """
 
-    def __init__(self, variable: keras.Variable) -> None:
+    def __init__(self, variable: keras.Variable, *, may_change: bool = True) -> None:
         self.variable = variable
-        self._last = None
+        self._may_change = may_change
+        # What the last forward pass that JAX traced has read, and in which trace.
+        self._traced: tuple[Tensor, Any] | None = None
 
     def now(self) -> Tensor:
         """The variable's value."""
         value = ops.convert_to_tensor(self.variable)
         if keras.backend.backend() == "jax":
-            self._last = value
+            traces = running_traces()
+            trace = trace_of(value) or next(iter(traces), None)
+            self._traced = None if trace is None else (value, trace)
         return value
 
     def last(self) -> Tensor:
-        """The value that the penalties of this step have read."""
-        return ops.convert_to_tensor(self.variable) if self._last is None else self._last
+        """The value that the penalties of this step have read.
+
+        Raises:
+            ValueError: in an update that JAX compiles without the loss, where the value of
+                a variable that may change would become a constant.
+        """
+        if keras.backend.backend() != "jax":
+            return ops.convert_to_tensor(self.variable)
+        traces = running_traces()
+        if self._traced is not None:
+            value, trace = self._traced
+            if any(trace is running for running in traces):
+                return value
+        value = ops.convert_to_tensor(self.variable)
+        if traces and self._may_change and trace_of(value) is None:
+            raise ValueError(
+                "A compiled update of the weights would take the value of "
+                f"'{self.variable.path}' for a constant, and would not notice when it "
+                "changes. Expected the loss and the update in one function for `jax.jit`, "
+                "or the update outside of any. Received: a `jax.jit` of the update alone. "
+                "Compute the gradients and call the optimizer in the same function, or "
+                "call `optimizer.apply(gradients, variables)` without `jax.jit`."
+            )
+        return value
 
 
 class Penalty:

@@ -30,10 +30,10 @@ INDEPENDENT = (
 )  # fmt: skip
 # These are about what only one of the two Keras has, or come out alike with both.
 NEED_KERAS_3 = (
-    "backends", "benchmarks", "classification", "distribution", "examples",
-    "frozen_structure", "experiments", "legacy_models", "nowlan_hinton", "optima",
-    "optimizer_loops",
-    "optimizers", "scaling_out",
+    "backends", "benchmarks", "classification", "compiled_updates", "distribution",
+    "examples", "experiments", "frozen_structure", "inner_traces", "legacy_models",
+    "movable_weights", "nowlan_hinton", "optima", "optimizer_loops", "optimizers",
+    "scaling_out",
 )  # fmt: skip
 NEED_KERAS_2 = ("addons", "keras2", "locally_connected", "two_stacks")
 if KERAS_2:

@@ -1,5 +1,8 @@
 """Zeros that a proximal optimizer has found stay zero in all further training."""
 
+import pickle
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +12,8 @@ from keras.optimizers import SGD, Adam
 from lasso_models import EAGERLY, fit, lasso_layer, lasso_model, task_of
 
 from keras_softconv import SoftConv1D, freeze_structure
+from keras_softconv.diagnostics import soft_layers
+from keras_softconv.layers.kept_weights import KeptWeights
 from keras_softconv.optimizers import ProximalAdam, ProximalSGD
 from keras_softconv.regularizers import GroupLasso
 
@@ -215,3 +220,111 @@ def test_freezing_without_zeros_is_warned_of(rng):
     layer.deviations.assign(keras.ops.ones(layer.deviations.shape))
     with pytest.warns(UserWarning, match="no deviation that is exactly zero"):
         layer.freeze_structure()
+
+
+# Configs say that a structure is frozen, for what makes a layer from its config alone.
+
+
+def new_frozen_model(kind, rng) -> tuple[keras.Model, SoftConv1D]:
+    arguments = {"halo": 1} if kind == "halo" else {"use_bias": kind != "no bias"}
+    layer = lasso_layer(rng, **arguments)
+    layer.deviations.assign(np.where(rng.random(layer.deviations.shape) < 0.5, 0, 0.1))
+    layer.freeze_structure()
+    inputs = keras.Input((3, 5, 2) if kind == "wrapped" else (5, 2))
+    if kind == "nested":
+        outputs = keras.Sequential([keras.Input((5, 2)), layer])(inputs)
+    elif kind == "wrapped":
+        outputs = keras.layers.TimeDistributed(layer)(inputs)
+    else:
+        outputs = keras.layers.ReLU()(layer(inputs))
+    return keras.Model(inputs, outputs), layer
+
+
+def frozen_layer_of(model) -> SoftConv1D:
+    (layer,) = soft_layers(model).values()
+    return layer
+
+
+def by_legacy_file(model, folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras advises against the format
+        model.save(folder / "model.h5")
+    return keras.models.load_model(folder / "model.h5", compile=False)
+
+
+def by_legacy_weights(model, folder):
+    copied = keras.models.model_from_json(model.to_json())
+    by_legacy_file(model, folder)
+    copied.load_weights(folder / "model.h5")
+    return copied
+
+
+def by_clone_and_weights(model, folder):
+    copied = keras.models.clone_model(model)
+    copied.set_weights(model.get_weights())
+    return copied
+
+
+def by_weights_file(model, folder):
+    copied = keras.models.model_from_json(model.to_json())
+    model.save_weights(folder / "model.weights.h5")
+    copied.load_weights(folder / "model.weights.h5")
+    return copied
+
+
+def by_pickle(model, folder):
+    return pickle.loads(pickle.dumps(model))
+
+
+COPIES = [
+    by_legacy_file, by_legacy_weights, by_clone_and_weights, by_weights_file, by_pickle
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("copied", COPIES)
+@pytest.mark.parametrize("kind", ["plain", "no bias", "halo", "nested", "wrapped"])
+def test_copies_of_a_frozen_model(kind, copied, rng, tmp_path):
+    model, layer = new_frozen_model(kind, rng)
+    copy = copied(model, tmp_path)
+    found = frozen_layer_of(copy)
+    assert found is not layer
+    assert [w.name for w in found.weights] == [w.name for w in layer.weights]
+    for weight, original in zip(found.weights, layer.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(weight), to_numpy(original))
+    assert isinstance(found.deviations.constraint, KeptWeights)
+    assert found.get_config() == layer.get_config()
+
+
+def test_only_the_config_of_a_frozen_layer_says_so(rng):
+    layer = lasso_layer(rng)
+    before = layer.get_config()
+    assert "is_frozen" not in before
+    layer.deviations.assign(np.zeros(layer.deviations.shape))
+    layer.freeze_structure()
+    assert layer.get_config() == {**before, "is_frozen": True}
+    config = layer.get_config()
+    copy = SoftConv1D.from_config(config)
+    assert config["is_frozen"]  # the caller's own, left as it was
+    assert copy.get_config() == config
+    assert copy.deviation_mask is None
+    copy.build((None, 5, 2))
+    assert to_numpy(copy.deviation_mask).all()
+
+
+def test_files_of_the_first_version(rng, tmp_path, monkeypatch):
+    """There only the build config said that a structure is frozen."""
+    model, layer = new_frozen_model("plain", rng)
+    get_config = SoftConv1D.get_config
+
+    def without_entry(self):
+        config = get_config(self)
+        config.pop("is_frozen")
+        return config
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SoftConv1D, "get_config", without_entry)
+        model.save(tmp_path / "model.keras")
+    found = frozen_layer_of(keras.models.load_model(tmp_path / "model.keras"))
+    for weight, original in zip(found.weights, layer.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(weight), to_numpy(original))
+    assert found.get_config() == layer.get_config()

@@ -235,3 +235,45 @@ def test_bad_models_and_data(data, make_model):
     message = "`validation_data` must be a pair of arrays.*Received: ndarray"
     with pytest.raises(ValueError, match=message):
         regularization_path(make_model, data[0], [1.0], data[1][0])
+
+
+ONE_SHOT = {
+    "generator": lambda x, y: ((x, y) for _ in range(2)),
+    "list_iterator": lambda x, y: iter([(x, y)]),
+    "zip": lambda x, y: zip([x], [y], strict=True),
+    "map": lambda x, y: map(tuple, [[x, y]]),
+}
+
+
+@pytest.mark.parametrize("kind", ONE_SHOT)
+def test_data_that_can_be_read_only_once(kind, data, make_model):
+    iterator = ONE_SHOT[kind](*data[0])
+    message = rf"`data` must be.* a {kind}, an iterator .*Give arrays, a `keras.utils.PyD"
+    with pytest.raises(ValueError, match=message):
+        regularization_path(make_model, iterator, [1.0, 2.0], data[1])
+    assert len(list(iterator)) > 0  # nothing was read
+    with pytest.raises(ValueError, match=rf"`data` must be.* a {kind}, an iterator"):
+        regularization_path(
+            make_model, (ONE_SHOT[kind](*data[0]), data[0][1]), [1], data[1]
+        )
+    pair = data[1][0], ONE_SHOT[kind](*data[1])
+    for validation_data in (ONE_SHOT[kind](*data[1]), pair):
+        with pytest.raises(ValueError, match=rf"`validation_data` must be.* a {kind}, an"):
+            regularization_path(make_model, data[0], [1.0], validation_data)
+
+
+def test_a_dataset_of_the_backend_is_read_again_and_its_iterator_refused(data, make_model):
+    (x, y), validation_data = data
+    if keras.backend.backend() == "torch":
+        from torch.utils.data import DataLoader
+
+        dataset = DataLoader(list(zip(x, y, strict=True)), batch_size=20)
+    else:
+        tensorflow = pytest.importorskip("tensorflow")
+        dataset = tensorflow.data.Dataset.from_tensor_slices((x, y)).batch(20)
+    path = regularization_path(
+        make_model, dataset, [1, 2], validation_data, epochs=1, verbose=False, shuffle=False
+    )
+    assert [point["tie_strength"] for point in path.points] == [2, 1]
+    with pytest.raises(ValueError, match=r"`data` must be.*Iter, an|Iterator, an iterator"):
+        regularization_path(make_model, iter(dataset), [1, 2], validation_data)

@@ -263,10 +263,7 @@ def test_penalties_shrink_what_they_are_put_on(images):
     assert total_penalty(layer) < 0.02 * before
 
 
-# With the other backends Keras loses what is added in `call`: the README says so.
-@pytest.mark.parametrize(
-    "registration", [pytest.param("add_loss", marks=tensorflow_only), "regularizer"]
-)
+@registrations
 @not_on_keras_2("has no such scope")
 def test_rematerialization(images, registration):
     x, y = images

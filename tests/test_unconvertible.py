@@ -152,6 +152,14 @@ def two_sizes():
     return keras.Model(inputs, [conv(x) for x in inputs])
 
 
+def two_sizes_in_one_nested_model():
+    conv = layers.Conv1D(2, 3, name="conv")
+    inner = keras.Sequential([keras.Input((6, 1)), conv], name="inner")
+    inputs = [keras.Input((6, 1)), keras.Input((8, 1))]
+    outputs = [inner(inputs[0]), layers.TimeDistributed(conv)(inputs[1][:, None])]
+    return keras.Model(inputs, outputs, name="outer")
+
+
 CLONED = r"Expected a Sequential or functional model that is built.*Received: "
 REFUSED = {
     "subclassed": (subclassed, CLONED + r"Subclassed '.*convert the layers by `from_conv`"),
@@ -181,6 +189,21 @@ REFUSED = {
         r"fully-defined.*shape \(None, None, None, 1\).*`keras.models.clone_model",
     ),
     "two sizes": (two_sizes, r"layer 'conv' is incompatible .* the one size that it was"),
+    "two sizes, named": (
+        two_sizes,
+        r"^Cannot soften convolution 'conv' of model '.*of different sizes, shapes "
+        r"\(None, (6, 6|7, 7), 1\) and \(None, (6, 6|7, 7), 1\)\..*`predicate=lambda",
+    ),
+    "two sizes, nested": (
+        two_sizes_in_one_nested_model,
+        r"^Cannot soften convolution 'conv' of model 'outer'.*`predicate=lambda layer: "
+        r"layer.name != 'conv'`",
+    ),
+    "unknown size, named": (
+        lambda: sequential(layers.Conv2D(2, 3, name="conv"), shape=(None, None, 1)),
+        r"^Cannot soften convolution 'conv' of model 'given'.*of unknown size, shape "
+        r"\(None, None, None, 1\).*`predicate=lambda",
+    ),
     "a subclass": (lambda: sequential(Special(2, 3)), r"exactly one .*Received: Special '"),
     "too large": (
         lambda: sequential(layers.Conv2D(64, 3), shape=(300, 300, 3)),
@@ -202,6 +225,20 @@ def test_what_is_refused_is_left_untouched(make, message):
         assert model.get_config() == before[0]
         for weight, original in zip(model.get_weights(), before[1], strict=True):
             np.testing.assert_array_equal(weight, original)
+
+
+def test_what_the_refusal_of_two_sizes_says_to_do(rng):
+    conv = layers.Conv2D(2, 3, name="conv")
+    inputs = [keras.Input((6, 6, 1)), keras.Input((7, 7, 1))]
+    outputs = [layers.Conv2D(2, 3, name="other")(conv(inputs[0])), conv(inputs[1])]
+    model = keras.Model(inputs, outputs)
+    soft = soften(model, predicate=lambda layer: layer.name != "conv")
+    assert [type(soft.get_layer(name)) for name in ("conv", "other")] == [
+        layers.Conv2D,
+        SoftConv2D,
+    ]
+    x = [rng.normal(size=(2, *each.shape[1:])) for each in inputs]
+    np.testing.assert_allclose(predictions(soft, x), predictions(model, x), atol=1e-5)
 
 
 def test_a_predicate_that_chooses_nothing():

@@ -9,6 +9,14 @@ put in front of it.
 
 import keras as installed
 
+from keras_softconv.compat.traces import (
+    is_in_inner_trace,
+    is_stateless,
+    is_symbolic,
+    mark_beginning,
+    running_traces,
+    trace_of,
+)
 from keras_softconv.compat.versions import check_version
 
 check_version(installed.__version__)
@@ -34,9 +42,15 @@ else:
 
 __all__ = [
     "build_like",
+    "is_in_inner_trace",
+    "is_stateless",
+    "is_symbolic",
     "keras",
+    "mark_beginning",
     "name_of",
     "offer_to_keras",
     "ops",
     "registration_of",
+    "running_traces",
+    "trace_of",
 ]

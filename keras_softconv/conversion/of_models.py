@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from keras_softconv.arguments import WrongSize, wrong_size_behind
 from keras_softconv.compat import keras
 from keras_softconv.conversion.checks import (
     check_convertible,
@@ -12,6 +13,7 @@ from keras_softconv.conversion.checks import (
     check_soft_arguments,
 )
 from keras_softconv.conversion.copies import carry_state, unbuilt_copy_of
+from keras_softconv.conversion.lambdas import named_lambdas
 from keras_softconv.conversion.of_layers import (
     CONV_OF,
     SOFT_OF,
@@ -37,7 +39,7 @@ def soften(
     that were shared are shared, in nested models and within `TimeDistributed` too. Other
     composite layers, subclassed models among them, are copied with all they hold. A
     compiled model gives a compiled copy, with an optimizer that has yet to make its first
-    step, as by `keras.models.clone_model`.
+    step, as by `keras.models.clone_model`. Lambda functions are the same in the copy.
 
     Args:
         model: a built Sequential or functional model. It is not changed.
@@ -51,7 +53,8 @@ def soften(
     Raises:
         ValueError: for a subclassed or unbuilt model, one without a convolution that the
             predicate chooses, a chosen one that cannot be converted, inputs of unknown
-            size, what Keras cannot copy, or other arguments.
+            size or of several sizes for one convolution, what Keras cannot copy, or other
+            arguments.
 
     Examples:
         >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3)])
@@ -131,13 +134,38 @@ def _converted(
 def _copying(model: keras.Model) -> Iterator[None]:
     """Say what to do about it if Keras cannot."""
     try:
-        yield
+        with named_lambdas(model):
+            yield
     except (TypeError, NotImplementedError) as error:
-        raise ValueError(
-            f"Keras cannot copy model '{model.name}': {error} Register your classes and "
-            "functions by `keras.saving.register_keras_serializable`; if only `compile` "
-            "was given such, convert the model before it is compiled."
-        ) from error
+        raise _not_copied(model, error) from error
+    except ValueError as error:
+        behind = wrong_size_behind(error)
+        if behind is not None:
+            raise _not_one_size(model, *behind) from error
+        if "safe_mode" in str(error):
+            raise _not_copied(model, error) from error
+        raise
+
+
+def _not_copied(model: keras.Model, error: Exception) -> ValueError:
+    return ValueError(
+        f"Keras cannot copy model '{model.name}': {error} Register your classes and "
+        "functions by `keras.saving.register_keras_serializable`; if only `compile` "
+        "was given such, convert the model before it is compiled."
+    )
+
+
+def _not_one_size(model: keras.Model, wrong: WrongSize, message: str) -> ValueError:
+    name = wrong.layer.name
+    sizes = f"of different sizes, shapes {wrong.expected} and {wrong.found}"
+    if wrong.expected is None:
+        sizes = f"of unknown size, shape {wrong.found}"
+    return ValueError(
+        f"Cannot soften convolution '{name}' of model '{model.name}', which is called on "
+        f"feature maps {sizes}. A soft convolution has weights for every position, so it "
+        "takes inputs of one size. Leave this one as it is by `predicate=lambda layer: "
+        f"layer.name != '{name}'`. The layer's own error: {message}"
+    )
 
 
 class _Cloning:

@@ -138,6 +138,8 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
                 "zeros",
             )
         self._add_penalties()
+        if self._is_frozen:  # as the layer was whose config this one was made from
+            self._add_masks()
 
     def _add_penalties(self) -> None:
         self._penalties = LayerPenalties(
@@ -203,7 +205,16 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
 
     def _register_penalties(self) -> None:
         if any(map(self._is_penalized, (self.deviations, self.bias_deviations))):
-            self._penalties.register_once(self, self.penalties)
+            self._penalties.register_once(
+                self, self.penalties, self.deviations, self.bias_deviations
+            )
+
+    def _clear_losses(self) -> None:
+        # Keras calls this method, which is not public, where a forward pass begins.
+        super()._clear_losses()
+        is_added = registration_of(self.penalty_registration) == "add_loss"
+        if is_added and self._penalties is not None:
+            self._penalties.begin_forward_pass()
 
     # What the weights amount to.
 

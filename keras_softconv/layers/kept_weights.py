@@ -14,11 +14,12 @@ class KeptWeights(keras.constraints.Constraint):
 
     Args:
         mask: variable of the weights' shape, 1 where a weight is free and 0 where it is
-            held at zero.
+            held at zero. A compiled update that is given neither the mask nor a forward
+            pass takes it for a constant: after `freeze_structure` compile it again.
     """
 
     def __init__(self, mask: keras.Variable) -> None:
-        self.mask = Reading(mask)
+        self.mask = Reading(mask, may_change=False)
 
     def __call__(self, weights: Tensor) -> Tensor:
         return self.without_held(weights, self.mask.last())
@@ -34,6 +35,7 @@ class KeepsZeros:
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._is_frozen = False  # its weights include the masks, once it is built
         self.deviation_mask = None
         self.bias_deviation_mask = None
 
@@ -46,7 +48,8 @@ class KeepsZeros:
         are set to 0. Which weights are kept is saved with the layer, in
         `deviation_mask` and `bias_deviation_mask`, 1 where a deviation is free. Compile the
         model again before it is trained on, as after loading such weights into a model
-        that was trained; `keras_softconv.freeze_structure(model)` sees to that.
+        that was trained; `keras_softconv.freeze_structure(model)` sees to that. Configs of
+        the layer say that its structure is frozen, so that copies have the masks, too.
         """
         self._check_built("freeze_structure()")
         self._add_masks()
@@ -63,15 +66,19 @@ class KeepsZeros:
         self.off_template_strength.assign(0.0)
 
     def _add_masks(self) -> None:
+        """Make the masks, in which every weight is free, and the constraints with them."""
         if self.deviation_mask is not None:
             return
+        was_locked = self._tracker.locked  # a layer that is being built is not
         self._tracker.unlock()  # as Keras's own `enable_lora` does
+        self._is_frozen = True
         self.deviation_mask = self._add_mask("deviation_mask", self.deviations)
         if self.use_bias:
             self.bias_deviation_mask = self._add_mask(
                 "bias_deviation_mask", self.bias_deviations
             )
-        self._tracker.lock()
+        if was_locked:
+            self._tracker.lock()
         for deviations, mask in self._masked():
             deviations.constraint = KeptWeights(mask)
 
@@ -98,6 +105,20 @@ class KeepsZeros:
         return constraint.without_held(deviations, constraint.mask.now())
 
     # Saving.
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self._is_frozen:
+            config["is_frozen"] = True
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> keras.Layer:
+        config = dict(config)
+        is_frozen = config.pop("is_frozen", False)
+        layer = super().from_config(config)
+        layer._is_frozen = is_frozen
+        return layer
 
     def get_build_config(self) -> dict[str, Any] | None:
         config = super().get_build_config()

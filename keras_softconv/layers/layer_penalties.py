@@ -4,7 +4,13 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from keras_softconv.compat import keras, ops
+from keras_softconv.compat import (
+    is_in_inner_trace,
+    is_symbolic,
+    keras,
+    mark_beginning,
+    ops,
+)
 from keras_softconv.penalties import (
     Penalty,
     Reading,
@@ -62,11 +68,23 @@ class LayerPenalties:
             geometry.filters,
             "bias_tie",
         )
-        # Of the last forward pass; in a namespace, where Keras does not track them.
-        self._registered = SimpleNamespace(losses=[])
+        # How the last forward pass registered the penalties. Keras does not track what is
+        # in a namespace.
+        self._registered = SimpleNamespace(
+            losses=[], are_regularizers=False, beginning=None
+        )
 
     def _add_strength(self, name: str) -> keras.Variable:
-        return self._add_weight(name, (), "ones", dtype="float32", trainable=False)
+        return self._add_movable(name, (), "ones", trainable=False)
+
+    def _add_movable(self, *arguments: Any, **options: Any) -> keras.Variable:
+        """Make a weight that any callback may read and assign to."""
+        variable = self._add_weight(*arguments, dtype="float32", **options)
+        if keras.backend.backend() != "jax" or keras.config.is_nnx_enabled():
+            return variable
+        from keras_softconv.layers.movable_weights import make_movable
+
+        return make_movable(variable)
 
     def _penalty(
         self, regularizer: Callable | None, layout: Layout, families: int, place: str
@@ -75,12 +93,8 @@ class LayerPenalties:
         if isinstance(regularizer, StructuredRegularizer):
             regularizer.check_layout(layout)
             for name, of in regularizer.state(families).items():
-                state[name] = self._add_weight(
-                    f"{place}_{name}",
-                    of.shape,
-                    of.initializer,
-                    dtype="float32",
-                    trainable=of.trainable,
+                state[name] = self._add_movable(
+                    f"{place}_{name}", of.shape, of.initializer, trainable=of.trainable
                 )
         return Penalty(regularizer, layout, state)
 
@@ -128,10 +142,40 @@ class LayerPenalties:
         if bias_deviations is not None:
             bias_deviations.regularizer = _WeightRegularizer(self.of_biases)
 
-    def register_once(self, layer: keras.Layer, penalties: Callable) -> None:
-        """Add them to the losses of the layer, once in a forward pass."""
+    def begin_forward_pass(self) -> None:
+        """Remember where a forward pass begins, which is where its losses will be read."""
+        self._registered.beginning = mark_beginning()
+
+    def register_once(
+        self,
+        layer: keras.Layer,
+        penalties: Callable,
+        deviations: keras.Variable,
+        bias_deviations: keras.Variable | None,
+    ) -> None:
+        """Register the penalties for this forward pass of a layer, so that they count once.
+
+        Usually they are added to the layer's losses. In the body of a loop, in a branch and
+        in whatever else is traced by itself, tensors that are added would leak out of their
+        trace. There the penalties become regularizers of the variables until the next
+        forward pass. Keras computes these where the losses are read, outside of the loop.
+
+        Args:
+            layer: the layer that is called.
+            penalties: returns the tensors to be added, by name.
+            deviations: the variable that decides in which trace the losses are read.
+            bias_deviations: the variable of the biases, or None.
+        """
+        if is_symbolic():
+            return
+        variables = deviations, bias_deviations
+        self._withdraw_regularizers(*variables)
         if any(ours is loss for loss in layer.losses for ours in self._registered.losses):
             return  # a shared layer, called again in the same forward pass
+        if self._would_leak(layer, deviations):
+            self.register_as_regularizers(*variables)
+            self._registered.are_regularizers = True
+            return
         penalties = penalties()
         if self.tie.regularizer is None:
             del penalties["tie_penalty"]
@@ -139,6 +183,26 @@ class LayerPenalties:
             del penalties["off_template_penalty"]
         self._registered.losses = list(penalties.values())
         layer.add_loss(self._registered.losses)
+
+    def _would_leak(self, layer: keras.Layer, deviations: keras.Variable) -> bool:
+        """Whether Keras could not read a loss that is added here.
+
+        A layer of `keras.RematScope` is called again for the gradients, and torch wants the
+        same computations the second time. Adding losses only once would not be the same.
+        """
+        is_called_again = getattr(layer, "_remat_mode", None) is not None
+        return is_called_again or is_in_inner_trace(
+            ops.convert_to_tensor(deviations), self._registered.beginning
+        )
+
+    def _withdraw_regularizers(self, *variables: keras.Variable | None) -> None:
+        """Undo what an earlier forward pass in an inner trace has registered."""
+        if not self._registered.are_regularizers:
+            return
+        for variable in variables:
+            if variable is not None:
+                variable.regularizer = None
+        self._registered.are_regularizers = False
 
 
 class _WeightRegularizer(keras.Regularizer):

@@ -21,11 +21,11 @@ class SoftConv2D(BaseSoftConv):
     where nothing is penalised it is a `Dense` layer on the raveled input. Biases, one
     for every output unit, are tied in the same way, a family for every filter.
 
-    Strengths can be changed at any time, without retracing, through the scalar weights
-    `layer.tie_strength` and `layer.off_template_strength` (both start at 1): for
-    example `layer.tie_strength.assign(0.1)`. For ridge penalties and a mean squared
-    error a good first choice of `strength * l2` is `5 / (N * n_out)` for the ties and
-    `20 / (N * n_out)` off the template, with N training examples and n_out outputs.
+    Strengths can be changed at any time, in any callback and without retracing, through
+    the scalar weights `layer.tie_strength` and `layer.off_template_strength` (both start
+    at 1): for example `layer.tie_strength.assign(0.1)`. For ridge penalties and a mean
+    squared error a good first choice of `strength * l2` is `5 / (N * n_out)` for the ties
+    and `20 / (N * n_out)` off the template, with N training examples and n_out outputs.
 
     Args:
         filters: int, number of output channels.
@@ -68,11 +68,14 @@ class SoftConv2D(BaseSoftConv):
             and `layer.template_mask()` are dense and refused where they cannot fit. A
             halo of more than about half the image stores more than the dense kernel.
         penalty_registration: `"add_loss"` adds the penalties in `call`, once in a
-            forward pass however often the layer is called. `"regularizer"` makes them
-            weight regularizers instead: the same loss, and the choice for models under
-            `keras.RematScope` or with synchronized batch normalization, in which Keras
-            drops or corrupts losses added in `call`, and for fast inference without a
-            compiled graph, since they are then computed only when asked for.
+            forward pass however often the layer is called. Within loops, branches,
+            recurrent cells and `keras.RematScope`, where an added loss would be lost,
+            the layer makes them weight regularizers for this forward pass by itself.
+            `"regularizer"` makes them weight regularizers always, with the same loss.
+            It is the choice for models with synchronized batch normalization, in which
+            Keras corrupts losses added in `call`. It is also the choice for fast
+            inference without a compiled graph, since the penalties are then computed
+            only when the losses are read.
 
     Input shape:
         4D tensor `(batch, rows, cols, channels)`, or `(batch, channels, rows, cols)`
