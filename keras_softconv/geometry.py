@@ -287,13 +287,19 @@ class Geometry:
         """Whether the output grid is a torus, as the input grid is."""
         return self.padding == "circular" and set(self.strides) == {1}
 
-    def axis_distances(self, axis: int) -> np.ndarray:
-        """Steps from each input (row) to the nearest tap of each output (column)."""
+    def step_distances(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Steps from the inputs along an axis to the nearest tap of each output.
+
+        Returns:
+            `offsets`, one for each output, and `distances`: input i is
+            `distances[i + offsets[p]]` steps from the nearest tap of output p.
+        """
         size, taps, stride, dilation, padding = self._axes[axis]
         before, _ = self.pads[axis]
-        first_taps = np.arange(self.output_grid[axis]) * stride - before
-        steps = np.arange(size)[:, None] - first_taps
-        return _distances(steps, size, taps, dilation, padding)
+        outputs = self.output_grid[axis]
+        offsets = np.arange(outputs - 1, -1, -1) * stride
+        steps = np.arange(offsets[0] + size) - offsets[0] + before
+        return offsets, _distances(steps, size, taps, dilation, padding)
 
     def slot_distances(self, axis: int) -> np.ndarray:
         """Steps from each slot of the window along an axis to the nearest tap."""

@@ -1,13 +1,13 @@
 """What the regularizers say of the deviations of one kernel."""
 
 from collections.abc import Callable
-from functools import cached_property, reduce
+from functools import reduce
 from typing import Any
 
 from keras_softconv.compat import keras, ops, running_traces, trace_of
 from keras_softconv.regularizers import (
     Layout,
-    StructuredRegularizer,
+    in_best_form,
     kinks_of,
     l1_l2_factors,
     penalty_of,
@@ -94,16 +94,12 @@ class Penalty:
         self.regularizer = regularizer
         self.layout = layout
         self.readings = {name: Reading(variable) for name, variable in state.items()}
-
-    @cached_property
-    def factors(self) -> tuple[float, float] | None:
-        """Of Keras's own regularizers, `(l1, l2)`."""
-        return l1_l2_factors(self.regularizer)
-
-    @cached_property
-    def kinks(self) -> StructuredRegularizer | None:
-        """What of it ProximalAdam and ProximalSGD take by its proximal step."""
-        return kinks_of(self.regularizer)
+        # Found now, because reading Keras's factors cannot be compiled by torch.
+        # `factors` are `(l1, l2)` of Keras's own regularizers, and None for others.
+        self.factors = l1_l2_factors(regularizer)
+        # What of the regularizer ProximalAdam and ProximalSGD take by its proximal step.
+        self.kinks = kinks_of(regularizer)
+        self._best_form = in_best_form(regularizer)
 
     def __call__(self, deviations: Tensor) -> Tensor:
         """What the regularizer says, a float32 scalar; 0 without a regularizer."""
@@ -112,7 +108,7 @@ class Penalty:
         if self.readings:
             state = {name: reading.now() for name, reading in self.readings.items()}
             return self.regularizer.penalty(deviations, self.layout, **state)
-        return penalty_of(self.regularizer, deviations, self.layout)
+        return penalty_of(self._best_form, deviations, self.layout)
 
     def gradient_of_kinks(self, deviations: Tensor) -> Tensor:
         return self.kinks.gradient(deviations, self.layout, **self._last_state())

@@ -27,7 +27,9 @@ if installed.__version__.startswith("2."):
         name_of,
         offer_to_keras,
         ops,
+        pad,
         registration_of,
+        type_of_losses,
     )
 else:
     from keras import ops
@@ -37,7 +39,9 @@ else:
         keras,
         name_of,
         offer_to_keras,
+        pad,
         registration_of,
+        type_of_losses,
     )
 
 __all__ = [
@@ -50,7 +54,9 @@ __all__ = [
     "name_of",
     "offer_to_keras",
     "ops",
+    "pad",
     "registration_of",
     "running_traces",
     "trace_of",
+    "type_of_losses",
 ]

@@ -11,6 +11,8 @@ import tensorflow as tf
 from keras_softconv.compat import operations as ops
 from keras_softconv.compat.layer import Layer
 
+Tensor = Any
+
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 if BACKEND != "tensorflow":
     raise ImportError(
@@ -112,6 +114,16 @@ keras = _Extended(
 )
 
 
+def type_of_losses(weight_type: Any) -> str:
+    """The wider of the weights' type and Keras's `floatx`.
+
+    `fit` converts all losses to the widest type. A sum of losses in a loop of one's own
+    has that of the weights.
+    """
+    types = tf.as_dtype(installed.backend.floatx()), tf.as_dtype(weight_type)
+    return max(types, key=lambda one: one.size).name
+
+
 def build_like(layer: keras.Layer, other: keras.Layer) -> None:
     """Build it, and note that it was built, which only Keras's call does."""
     layer.build_from_config(other.get_build_config())
@@ -137,3 +149,8 @@ def offer_to_keras(classes: dict[str, type]) -> NoReturn:
         "objects. Here `keras_softconv.from_locally_connected(layer.get_config(), "
         "layer.get_weights())` converts a layer."
     )
+
+
+def pad(tensor: Tensor, widths: tuple[tuple[int, int], ...]) -> Tensor:
+    """With zeros."""
+    return tf.pad(tensor, widths)

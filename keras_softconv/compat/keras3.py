@@ -1,11 +1,38 @@
 """What Keras 3 does in a way of its own; all else is the same in the words of Keras 3."""
 
+from typing import Any
+
 import keras
+
+Tensor = Any
 
 
 def registration_of(penalty_registration: str) -> str:
-    """How Keras learns of the penalties of a layer with this argument."""
-    return penalty_registration
+    """How Keras learns of the penalties of a layer with this argument.
+
+    Torch's compiler would compile every step again because of losses that are added in
+    `call`: Keras asks for the identities of those that the step before has added.
+    """
+    return "regularizer" if _is_compiled_by_torch() else penalty_registration
+
+
+def _is_compiled_by_torch() -> bool:
+    if keras.config.backend() != "torch":
+        return False
+    import torch
+
+    return torch.compiler.is_compiling()
+
+
+def type_of_losses(weight_type: Any) -> str:
+    """The type in which a loss of weights of some type is registered.
+
+    TensorFlow adds up only what is of one type, and Keras's own losses are of its
+    `floatx`. The other backends convert what they add up to the widest type.
+    """
+    if keras.config.backend() == "tensorflow":
+        return keras.config.floatx()
+    return "float32"
 
 
 def build_like(layer: keras.Layer, other: keras.Layer) -> None:
@@ -28,3 +55,16 @@ def offer_to_keras(classes: dict[str, type]) -> None:
     for name, cls in classes.items():
         if not hasattr(keras.layers, name):
             setattr(keras.layers, name, cls)
+
+
+def pad(tensor: Tensor, widths: tuple[tuple[int, int], ...]) -> Tensor:
+    """`ops.pad` with zeros.
+
+    Keras's own makes an operation with a number of its own at every call, and torch's
+    compiler would compile again for each number.
+    """
+    if keras.config.backend() != "torch":
+        return keras.ops.pad(tensor, widths)
+    import torch
+
+    return torch.nn.functional.pad(tensor, [w for pair in reversed(widths) for w in pair])

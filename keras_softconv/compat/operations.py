@@ -42,7 +42,6 @@ multiply = tf.multiply
 not_equal = tf.not_equal
 ones = tf.ones
 ones_like = tf.ones_like
-pad = tf.pad
 power = tf.pow
 reshape = tf.reshape
 roll = tf.roll

@@ -166,7 +166,7 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         self._check_input_shape(tuple(getattr(inputs, "shape", ())))
-        if registration_of(self.penalty_registration) == "add_loss":
+        if self.penalty_registration == "add_loss":
             self._register_penalties()
         inputs = self._move_channels(ops.cast(inputs, self.compute_dtype), to_last=True)
         outputs = self.weight_sharing.product(
@@ -204,10 +204,11 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
         return deviations is not None and self.trainable and deviations.trainable
 
     def _register_penalties(self) -> None:
-        if any(map(self._is_penalized, (self.deviations, self.bias_deviations))):
-            self._penalties.register_once(
-                self, self.penalties, self.deviations, self.bias_deviations
-            )
+        deviations = self.deviations, self.bias_deviations
+        if registration_of("add_loss") == "regularizer":
+            self._penalties.register_as_regularizers(*deviations)
+        elif any(map(self._is_penalized, deviations)):
+            self._penalties.register_once(self, self.penalties, *deviations)
 
     def _clear_losses(self) -> None:
         # Keras calls this method, which is not public, where a forward pass begins.

@@ -10,6 +10,7 @@ from keras_softconv.compat import (
     keras,
     mark_beginning,
     ops,
+    type_of_losses,
 )
 from keras_softconv.penalties import (
     Penalty,
@@ -68,11 +69,11 @@ class LayerPenalties:
             geometry.filters,
             "bias_tie",
         )
+        self._kernel_regularizer = _WeightRegularizer(lambda x: sum(self.of_kernel(x)))
+        self._bias_regularizer = _WeightRegularizer(self.of_biases)
         # How the last forward pass registered the penalties. Keras does not track what is
         # in a namespace.
-        self._registered = SimpleNamespace(
-            losses=[], are_regularizers=False, beginning=None
-        )
+        self._registered = SimpleNamespace(losses=[], beginning=None)
 
     def _add_strength(self, name: str) -> keras.Variable:
         return self._add_movable(name, (), "ones", trainable=False)
@@ -138,9 +139,17 @@ class LayerPenalties:
         """Make them the regularizers of the variables."""
         if self.tie.regularizer is None and self.off_template.regularizer is None:
             return
-        deviations.regularizer = _WeightRegularizer(lambda x: sum(self.of_kernel(x)))
+        deviations.regularizer = self._kernel_regularizer
         if bias_deviations is not None:
-            bias_deviations.regularizer = _WeightRegularizer(self.of_biases)
+            bias_deviations.regularizer = self._bias_regularizer
+
+    def remove_regularizers(
+        self, deviations: keras.Variable, bias_deviations: keras.Variable | None
+    ) -> None:
+        """Undo `register_as_regularizers`."""
+        for variable in (deviations, bias_deviations):
+            if isinstance(getattr(variable, "regularizer", None), _WeightRegularizer):
+                variable.regularizer = None
 
     def begin_forward_pass(self) -> None:
         """Remember where a forward pass begins, which is where its losses will be read."""
@@ -169,19 +178,19 @@ class LayerPenalties:
         if is_symbolic():
             return
         variables = deviations, bias_deviations
-        self._withdraw_regularizers(*variables)
+        self.remove_regularizers(*variables)
         if any(ours is loss for loss in layer.losses for ours in self._registered.losses):
             return  # a shared layer, called again in the same forward pass
         if self._would_leak(layer, deviations):
             self.register_as_regularizers(*variables)
-            self._registered.are_regularizers = True
             return
         penalties = penalties()
         if self.tie.regularizer is None:
             del penalties["tie_penalty"]
         if self.off_template.regularizer is None:
             del penalties["off_template_penalty"]
-        self._registered.losses = list(penalties.values())
+        dtype = type_of_losses(layer.variable_dtype)
+        self._registered.losses = [ops.cast(one, dtype) for one in penalties.values()]
         layer.add_loss(self._registered.losses)
 
     def _would_leak(self, layer: keras.Layer, deviations: keras.Variable) -> bool:
@@ -195,15 +204,6 @@ class LayerPenalties:
             ops.convert_to_tensor(deviations), self._registered.beginning
         )
 
-    def _withdraw_regularizers(self, *variables: keras.Variable | None) -> None:
-        """Undo what an earlier forward pass in an inner trace has registered."""
-        if not self._registered.are_regularizers:
-            return
-        for variable in variables:
-            if variable is not None:
-                variable.regularizer = None
-        self._registered.are_regularizers = False
-
 
 class _WeightRegularizer(keras.Regularizer):
     """A penalty of a layer as the regularizer of one of its weights."""
@@ -212,4 +212,4 @@ class _WeightRegularizer(keras.Regularizer):
         self.penalty = penalty
 
     def __call__(self, weight: Tensor) -> Tensor:
-        return self.penalty(weight)
+        return ops.cast(self.penalty(weight), type_of_losses(weight.dtype))

@@ -13,6 +13,7 @@ from keras_softconv.regularizers.base import Layout, StructuredRegularizer
 from keras_softconv.regularizers.distance_weighted import DistanceWeighted
 from keras_softconv.regularizers.elastic_net import (
     as_structured,
+    in_best_form,
     kinks_of,
     l1_l2_factors,
     penalty_of,
@@ -35,6 +36,7 @@ __all__ = [
     "PairwiseL1",
     "StructuredRegularizer",
     "StudentT",
+    "in_best_form",
     "kinks_of",
     "l1_l2_factors",
     "penalty_of",

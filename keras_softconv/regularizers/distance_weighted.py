@@ -9,7 +9,11 @@ from keras_softconv.regularizers.base import (
     check_factor,
     inner_regularizer,
 )
-from keras_softconv.regularizers.elastic_net import as_structured, penalty_of
+from keras_softconv.regularizers.elastic_net import (
+    as_structured,
+    in_best_form,
+    penalty_of,
+)
 
 Tensor = Any
 
@@ -43,12 +47,13 @@ class DistanceWeighted(StructuredRegularizer):
         self.regularizer = inner_regularizer(regularizer, self)
         self.power = check_factor("power", power, self)
         self._structured = as_structured(self.regularizer)
+        self._best_form = in_best_form(self.regularizer)
         for name in ("has_kinks", "is_elementwise", "restricts_steps"):
             setattr(self, name, getattr(self._structured, name, False))
 
     def penalty(self, weights: Tensor, layout: Layout) -> Tensor:
         scaled = weights * self._scale(layout)
-        return penalty_of(self.regularizer, scaled, layout)
+        return penalty_of(self._best_form, scaled, layout)
 
     def gradient(self, weights: Tensor, layout: Layout) -> Tensor:
         scale = self._scale(layout)

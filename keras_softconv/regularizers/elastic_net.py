@@ -73,14 +73,28 @@ def as_structured(regularizer: Callable | None) -> StructuredRegularizer | None:
     return None if factors is None else ElasticNet(*factors)
 
 
-def penalty_of(regularizer: Callable, weights: Tensor, layout: Layout) -> Tensor:
-    """What any regularizer without weights of its own says, a float32 scalar.
+def in_best_form(regularizer: Callable | None) -> Callable | None:
+    """`as_structured(regularizer)` if it is known, else the regularizer itself.
 
-    Keras adds up a regularizer's vector; so is it done here.
+    Reading the factor of Keras's `L1` copies it from the device, which torch's compiler
+    cannot trace. So a regularizer is brought into this form before any forward pass.
     """
     structured = as_structured(regularizer)
-    if structured is not None:
-        return structured.penalty(weights, layout)
+    return regularizer if structured is None else structured
+
+
+def penalty_of(regularizer: Callable, weights: Tensor, layout: Layout) -> Tensor:
+    """What a regularizer without weights of its own says, a float32 scalar.
+
+    Keras adds up a regularizer's vector, and so does this function.
+
+    Args:
+        regularizer: in the form of `in_best_form`.
+        weights: float32 tensor.
+        layout: where the weights stand.
+    """
+    if isinstance(regularizer, StructuredRegularizer):
+        return regularizer.penalty(weights, layout)
     return ops.sum(ops.cast(regularizer(weights), "float32"))
 
 

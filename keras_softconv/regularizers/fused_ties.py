@@ -9,7 +9,7 @@ from keras_softconv.regularizers.base import (
     check_families,
     inner_regularizer,
 )
-from keras_softconv.regularizers.elastic_net import penalty_of
+from keras_softconv.regularizers.elastic_net import in_best_form, penalty_of
 
 Tensor = Any
 
@@ -51,6 +51,7 @@ class FusedTies(StructuredRegularizer):
                 f"Received: regularizer={regularizer!r}. Give one such as "
                 "`keras.regularizers.L2(0.01)`, `Huber()` or `StudentT()`."
             )
+        self._best_form = in_best_form(self.regularizer)
 
     def check_layout(self, layout: Layout) -> None:
         if layout.distances is not None:
@@ -67,7 +68,7 @@ class FusedTies(StructuredRegularizer):
             if weights.shape[axis] < 2:
                 continue
             differences = self._differences(weights, axis, layout)
-            total = total + penalty_of(self.regularizer, differences, layout)
+            total = total + penalty_of(self._best_form, differences, layout)
         return total
 
     def _differences(self, weights: Tensor, axis: int, layout: Layout) -> Tensor:
@@ -83,14 +84,12 @@ class FusedTies(StructuredRegularizer):
 
 
 def _next(weights: Tensor, axis: int, layout: Layout) -> Tensor:
-    size = weights.shape[axis]
-    if layout.wraps and size > 2:  # two on a circle are neighbours once
+    if layout.wraps and weights.shape[axis] > 2:  # two on a circle are neighbours once
         return ops.roll(weights, -1, axis=axis)
-    return ops.take(weights, range(1, size), axis=axis)
+    return weights[(*(slice(None),) * axis, slice(1, None))]
 
 
 def _this(weights: Tensor, axis: int, layout: Layout) -> Tensor:
-    size = weights.shape[axis]
-    if layout.wraps and size > 2:
+    if layout.wraps and weights.shape[axis] > 2:
         return weights
-    return ops.take(weights, range(size - 1), axis=axis)
+    return weights[(*(slice(None),) * axis, slice(None, -1))]

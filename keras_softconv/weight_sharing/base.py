@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_softconv.compat import ops
 from keras_softconv.geometry import Geometry
-from keras_softconv.weight_sharing.mesh import on_axes
+from keras_softconv.weight_sharing.mesh import constant, on_axes
 from keras_softconv.weight_sharing.sums import Power, totals
 
 Tensor = Any
@@ -24,6 +24,12 @@ class WeightSharing:
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         self.row_length = geometry.filters // geometry.groups
+        # Whether there is a member, on a mesh of the output's axes and the taps' axes.
+        rank = len(geometry.output_grid)
+        self._has_member = [
+            constant(on_axes(has_member, (axis, rank + axis), 2 * rank))
+            for axis, has_member in enumerate(geometry.has_member)
+        ]
 
     def without_void(self, deviations: Tensor) -> Tensor:
         """The deviations with every void entry set to zero."""
@@ -62,12 +68,7 @@ class WeightSharing:
     def is_member(self) -> Tensor:
         """Boolean tensor `(*output_grid, families)`, False where void."""
         geometry = self.geometry
-        rank = len(geometry.output_grid)
-        axes = [
-            on_axes(has_member, (axis, rank + axis), 2 * rank)
-            for axis, has_member in enumerate(geometry.has_member)
-        ]
-        mesh = reduce(ops.logical_and, map(ops.convert_to_tensor, axes))
+        mesh = reduce(ops.logical_and, map(ops.convert_to_tensor, self._has_member))
         shape = (*geometry.output_grid, *geometry.shared_kernel_shape)
         mesh = ops.broadcast_to(mesh[..., None, None], shape)
         return ops.reshape(mesh, (*geometry.output_grid, -1))

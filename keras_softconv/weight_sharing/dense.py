@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_softconv.compat import keras, ops
+from keras_softconv.compat import keras, ops, pad
 from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.gradients import with_gradient
-from keras_softconv.weight_sharing.mesh import along, on_axes, raveled
+from keras_softconv.weight_sharing.mesh import along, constant, raveled
 from keras_softconv.weight_sharing.sums import Power, row_sums, total, totals
 
 Tensor = Any
@@ -37,14 +37,29 @@ class DenseWeightSharing(WeightSharing):
         super().__init__(geometry)
         # An open mesh of all joins: one axis of it for each axis of the convolution,
         # one for the channels of a group, one for the groups.
-        ndim = len(geometry.input_grid) + 2
+        rank = len(geometry.input_grid)
+        ndim = rank + 2
         self._inputs, self._taps, self._outputs = (
-            [along(vector, axis, ndim) for axis, vector in enumerate(vectors)]
+            [constant(along(vector, axis, ndim)) for axis, vector in enumerate(vectors)]
             for vectors in zip(*geometry.joins, strict=True)
         )
         channels = np.arange(geometry.in_channels // geometry.groups)
-        self._channel = along(channels, ndim - 2, ndim)
-        self._group = along(np.arange(geometry.groups), ndim - 1, ndim)
+        self._channel = constant(along(channels, ndim - 2, ndim))
+        self._group = constant(along(np.arange(geometry.groups), ndim - 1, ndim))
+        # For `distances`, whose mesh has the axes of the dense kernel. For each axis:
+        # the inputs, the offsets of the outputs, and what their sum is the index of.
+        self._steps = []
+        for axis, inputs in enumerate(geometry.input_grid):
+            offsets, distances = geometry.step_distances(axis)
+            inputs = along(np.arange(inputs), axis, 2 * rank + 2)
+            offsets = along(offsets, rank + 1 + axis, 2 * rank + 2)
+            self._steps.append(tuple(map(constant, (inputs, offsets, distances))))
+        self._pads = tuple((int(before), int(after)) for before, after in geometry.pads)
+        # With circular padding, which input each padded place holds.
+        self._around = [
+            constant(np.arange(-before, size + after) % size)
+            for (before, after), size in zip(self._pads, geometry.input_grid, strict=True)
+        ]
 
     # Where the members are, in each of three matrices.
 
@@ -116,12 +131,10 @@ class DenseWeightSharing(WeightSharing):
         return self._with_members(deviations, members)
 
     def distances(self) -> Tensor:
-        rank = len(self.geometry.input_grid)
         axes = []
-        for axis in range(rank):
-            distances = self.geometry.axis_distances(axis)  # [inputs, outputs]
-            distances = on_axes(distances, (axis, rank + 1 + axis), 2 * rank + 2)
-            axes.append(ops.convert_to_tensor(distances, "float32"))
+        for inputs, offsets, distances in self._steps:
+            place = ops.convert_to_tensor(inputs) + ops.convert_to_tensor(offsets)
+            axes.append(ops.take(ops.cast(distances, "float32"), place, axis=0))
         return reduce(ops.maximum, axes)
 
     def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,7 +164,7 @@ class DenseWeightSharing(WeightSharing):
             of_members = power.gradient(self.members(deviations), upstream[0])
             return self._with_members(power.gradient(deviations, upstream[1]), of_members)
 
-        both = with_gradient(sums, gradient, deviations, backends=("tensorflow",))
+        both = with_gradient(sums, gradient, deviations)
         return both[0], both[1]
 
     def off_template_by_position(self, power: Power, deviations: Tensor) -> Tensor:
@@ -198,14 +211,11 @@ class DenseWeightSharing(WeightSharing):
         return ops.reshape(outputs, (-1, *geometry.output_grid, geometry.filters))
 
     def _pad(self, inputs: Tensor) -> Tensor:
-        geometry = self.geometry
-        if not any(map(any, geometry.pads)):
+        if not any(map(any, self._pads)):
             return inputs
-        if geometry.padding != "circular":
-            return ops.pad(inputs, ((0, 0), *geometry.pads, (0, 0)))
-        for axis, (before, after) in enumerate(geometry.pads):
-            size = geometry.input_grid[axis]
-            around = np.arange(-before, size + after) % size
+        if self.geometry.padding != "circular":
+            return pad(inputs, ((0, 0), *self._pads, (0, 0)))
+        for axis, around in enumerate(self._around):
             inputs = ops.take(inputs, around, axis=axis + 1)
         return inputs
 

@@ -1,4 +1,4 @@
-"""Gradients spelt out where the framework's own cost too much."""
+"""Derivatives spelt out where the framework's own cost too much."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,27 +9,51 @@ Tensor = Any
 
 
 def with_gradient(
-    function: Callable, gradient: Callable, *tensors: Tensor, backends: tuple[str, ...]
+    function: Callable,
+    gradient: Callable,
+    *tensors: Tensor,
+    tangent: Callable | None = None,
 ) -> Tensor:
-    """`function(*tensors)`, on the named backends with the gradient that is given.
+    """`function(*tensors)`, with derivatives of its own where these are cheaper.
 
-    TensorFlow without XLA makes one pass over the memory for each operation, and its
-    gradients copy: they spread a sum over an array as large as its terms, and transpose
-    where a matrix product could read the other way. On JAX the price is forward-mode
-    differentiation, which a function with a gradient of its own has not; torch's compiler
-    does not look into one.
+    - TensorFlow without XLA makes one pass over the memory for each operation. Its
+      gradients copy: they spread a sum over an array as large as the terms, and transpose
+      where a matrix product could read the other way. It is given `gradient`.
+    - JAX is given `tangent`, from which it derives both forward and reverse mode. A given
+      gradient would forbid forward mode.
+    - Torch is given neither, because its compiler does not look into them.
 
     Args:
         function: from the tensors to one tensor.
         gradient: from the tensors and the upstream gradient to the gradient of each.
         tensors: its arguments.
-        backends: where the given gradient is used.
+        tangent: from the tuple of the tensors and the tuple of their tangents to the
+            tangent of the result, in which it is linear. None to leave it to JAX.
     """
-    if keras.config.backend() not in backends:
-        return function(*tensors)
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        return _with_gradient(function, gradient)(*map(ops.convert_to_tensor, tensors))
+    if backend == "jax" and tangent is not None:
+        return _with_tangent(function, tangent)(*map(ops.convert_to_tensor, tensors))
+    return function(*tensors)
 
+
+def _with_gradient(function: Callable, gradient: Callable) -> Callable:
     @ops.custom_gradient
     def with_own_gradient(*tensors: Tensor) -> tuple[Tensor, Callable]:
         return function(*tensors), lambda upstream: gradient(*tensors, upstream)
 
-    return with_own_gradient(*map(ops.convert_to_tensor, tensors))
+    return with_own_gradient
+
+
+def _with_tangent(function: Callable, tangent: Callable) -> Callable:
+    import jax
+
+    with_own_tangent = jax.custom_jvp(function)
+
+    @with_own_tangent.defjvp
+    def result_and_tangent(tensors: tuple, tangents: tuple) -> tuple[Tensor, Tensor]:
+        # Differentiated again where derivatives of higher order are asked for.
+        return with_own_tangent(*tensors), tangent(tensors, tangents)
+
+    return with_own_tangent

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_softconv.compat import ops
+from keras_softconv.compat import ops, pad
 from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing.base import WeightSharing
 from keras_softconv.weight_sharing.gradients import with_gradient
-from keras_softconv.weight_sharing.mesh import along, raveled
+from keras_softconv.weight_sharing.mesh import along, constant, raveled
 from keras_softconv.weight_sharing.sums import Power, row_sums, total, totals
 
 Tensor = Any
@@ -32,12 +32,36 @@ class HaloWeightSharing(WeightSharing):
         self._positions = prod(geometry.output_grid)
         self._slots = tuple(len(window.steps) for window in geometry.windows)
         # Each axis has one more input, of zeros, which is that of its void slots.
-        self._has_void = tuple(window.has_void for window in geometry.windows)
+        self._has_void = tuple(bool(window.has_void) for window in geometry.windows)
         self._zeros_grid = tuple(
             size + has_void
             for size, has_void in zip(geometry.input_grid, self._has_void, strict=True)
         )
-        self._template_rows = self._find_template_rows()
+        self._add_constants(self._find_template_rows())
+
+    def _add_constants(self, template_rows: np.ndarray) -> None:
+        """Index vectors and masks of a window, and of the mesh of all windows."""
+        geometry, windows = self.geometry, self.geometry.windows
+        rank, rows = len(windows), prod(self._window_shape)
+        is_template_row = np.zeros(rows, bool)
+        is_template_row[template_rows] = True
+        # Rows of the window with, on the template, those of members that follow them.
+        row = np.arange(rows)
+        row[template_rows] = rows + np.arange(len(template_rows))
+        self._template_rows = constant(template_rows)
+        self._is_template_row = constant(is_template_row)
+        self._rows_with_members = constant(row)
+        self._places = [
+            (
+                constant(along(window.first_taps, axis, 2 * rank)),
+                constant(along(window.steps, rank + axis, 2 * rank)),
+            )
+            for axis, window in enumerate(windows)
+        ]
+        self._distances = [
+            constant(along(geometry.slot_distances(axis), axis, rank))
+            for axis in range(rank)
+        ]
 
     @property
     def _window_shape(self) -> Shape:
@@ -55,11 +79,6 @@ class HaloWeightSharing(WeightSharing):
         group = along(np.arange(groups), ndim - 1, ndim)
         mesh = np.broadcast_arrays(*taps, group, channel, group)
         return np.ravel_multi_index(mesh, self._window_shape).ravel()
-
-    def _is_template_row(self) -> np.ndarray:
-        is_template = np.zeros(prod(self._window_shape), bool)
-        is_template[self._template_rows] = True
-        return is_template
 
     def without_void(self, deviations: Tensor) -> Tensor:
         windows = self._without_void(self._as_windows(deviations))
@@ -108,31 +127,27 @@ class HaloWeightSharing(WeightSharing):
 
     def off_template(self, deviations: Tensor) -> Tensor:
         windows = self._without_void(self._as_windows(deviations))
-        windows = ops.where(self._is_template_row()[:, None], 0, windows)
+        windows = ops.where(self._is_template_row[:, None], 0, windows)
         return ops.reshape(windows, self.geometry.deviations_shape)
 
     def with_template(self, deviations: Tensor, template: Tensor) -> Tensor:
         windows = self._as_windows(deviations)
-        rows = windows.shape[1]
         members = ops.reshape(template, (self._positions, -1, self.row_length))
         both = ops.concatenate([windows, members], axis=1)
-        row = np.arange(rows)
-        row[self._template_rows] = rows + np.arange(len(self._template_rows))
-        windows = self._without_void(ops.take(both, row, axis=1))
+        windows = self._without_void(ops.take(both, self._rows_with_members, axis=1))
         return ops.reshape(windows, self.geometry.deviations_shape)
 
     def distances(self) -> Tensor:
-        geometry = self.geometry
-        rank = len(self._slots)
-        axes = [along(geometry.slot_distances(axis), axis, rank) for axis in range(rank)]
-        steps = reduce(np.maximum, axes).repeat(geometry.in_channels)
-        return ops.convert_to_tensor(steps[:, None], "float32")  # [window, 1]
+        steps = reduce(ops.maximum, map(ops.convert_to_tensor, self._distances))
+        steps = ops.cast(steps, "float32")[..., None]  # [*slots, 1]
+        steps = ops.broadcast_to(steps, (*self._slots, self.geometry.in_channels))
+        return ops.reshape(steps, (-1, 1))  # [window, 1]
 
     def partition_sums(self, power: Power, deviations: Tensor) -> tuple[Tensor, Tensor]:
         sums = self._without_void(row_sums(power, self._as_windows(deviations)))
         # Over the positions first: what is left to divide is one window.
         sums = totals(sums)
-        is_template = self._is_template_row()
+        is_template = self._is_template_row
         return (
             total(ops.where(is_template, sums, 0)),
             total(ops.where(is_template, 0, sums)),
@@ -140,7 +155,7 @@ class HaloWeightSharing(WeightSharing):
 
     def off_template_by_position(self, power: Power, deviations: Tensor) -> Tensor:
         sums = self._without_void(row_sums(power, self._as_windows(deviations)))
-        sums = ops.where(self._is_template_row(), 0, sums)  # [positions, rows]
+        sums = ops.where(self._is_template_row, 0, sums)  # [positions, rows]
         return ops.reshape(ops.sum(sums, axis=1), self.geometry.output_grid)
 
     def incoming(self, deviations: Tensor, position: Shape) -> np.ndarray:
@@ -161,7 +176,7 @@ class HaloWeightSharing(WeightSharing):
         # With the batch last, what is fetched for a slot is contiguous.
         geometry = self.geometry
         channels = geometry.in_channels
-        inputs = ops.pad(inputs, ((0, 0), *((0, int(z)) for z in self._has_void), (0, 0)))
+        inputs = pad(inputs, ((0, 0), *((0, z) for z in map(int, self._has_void)), (0, 0)))
         inputs = ops.moveaxis(inputs, 0, -1)  # [*zeros_grid, in_channels, batch]
         inputs = ops.reshape(inputs, (prod(self._zeros_grid), -1))
         slot_inputs = raveled(self._zeros_grid, self._inputs())
@@ -179,14 +194,11 @@ class HaloWeightSharing(WeightSharing):
         Returns:
             int32 tensors, together an open mesh of `(*output_grid, *slots)`.
         """
-        windows = self.geometry.windows
         inputs = []
-        for axis, window in enumerate(windows):
-            first_taps = along(window.first_taps, axis, 2 * len(windows))
-            steps = along(window.steps, len(windows) + axis, 2 * len(windows))
+        for window, places in zip(self.geometry.windows, self._places, strict=True):
+            first_taps, steps = map(ops.convert_to_tensor, places)
             # Not by `ops.add`, which on TensorFlow takes some meshes for a bias.
-            places = ops.convert_to_tensor(first_taps, "int32")
-            places = places + ops.convert_to_tensor(steps, "int32")
+            places = first_taps + steps
             if window.wraps:
                 inputs.append(ops.mod(places, window.size))
             else:
@@ -222,4 +234,4 @@ def _product_of_each(seen: Tensor, kernel: Tensor) -> Tensor:
         to_seen = ops.matmul(kernel, ops.swapaxes(upstream, 1, 2))
         return to_seen, ops.matmul(seen, upstream)
 
-    return with_gradient(product, gradient, seen, kernel, backends=("tensorflow",))
+    return with_gradient(product, gradient, seen, kernel)

@@ -12,10 +12,30 @@ from typing import Any
 
 import numpy as np
 
-from keras_softconv.compat import ops
+from keras_softconv.compat import keras, ops
 
 Tensor = Any
 Shape = tuple[int, ...]
+
+
+def constant(array: np.ndarray) -> Any:
+    """A small array, such as an index vector, that tensors are computed from in `call`.
+
+    The arrays are made when a storage is constructed. TensorFlow and JAX take NumPy's
+    arrays, which belong to no graph and to no trace. Torch's compiler can neither trace
+    NumPy nor convert its arrays, so torch is given a tensor. That tensor is in the main
+    memory, and `ops.convert_to_tensor` brings its values to the device.
+
+    Args:
+        array: of integers, which become int32, or of booleans.
+    """
+    if array.dtype != bool:
+        array = array.astype("int32")
+    if keras.config.backend() != "torch":
+        return array
+    import torch
+
+    return torch.from_numpy(np.array(array))  # NumPy's views may be read-only
 
 
 def along(vector: np.ndarray, axis: int, ndim: int) -> np.ndarray:

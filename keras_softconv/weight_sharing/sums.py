@@ -21,7 +21,8 @@ class Power:
     Args:
         of: the elementwise function.
         gradient: from the weights and the upstream gradient, which is broadcast, to the
-            gradient of the weights.
+            gradient of the weights; or from the weights and their tangents to the
+            tangents of the function.
     """
 
     of: Callable[[Tensor], Tensor]
@@ -48,7 +49,10 @@ def row_sums(power: Power, rows: Tensor) -> Tensor:
     def gradient(rows: Tensor, upstream: Tensor) -> Tensor:
         return power.gradient(rows, ops.expand_dims(upstream, -1))
 
-    return with_gradient(sums, gradient, rows, backends=("tensorflow", "jax"))
+    def tangent(rows: tuple[Tensor], tangents: tuple[Tensor]) -> Tensor:
+        return ops.sum(power.gradient(rows[0], tangents[0]), axis=-1)
+
+    return with_gradient(sums, gradient, rows, tangent=tangent)
 
 
 def total(terms: Tensor) -> Tensor:
@@ -72,7 +76,11 @@ def totals(terms: Tensor) -> Tensor:
     def gradient(terms: Tensor, upstream: Tensor) -> Tensor:
         return ops.broadcast_to(upstream, terms.shape)
 
-    return with_gradient(sums, gradient, terms, backends=("tensorflow", "jax"))
+    def tangent(_: tuple[Tensor], tangents: tuple[Tensor]) -> Tensor:
+        # Not in blocks: the transpose of a plain sum is a plain broadcast.
+        return ops.sum(tangents[0], axis=0)
+
+    return with_gradient(sums, gradient, terms, tangent=tangent)
 
 
 def _largest_divisor(number: int, limit: int) -> int:
