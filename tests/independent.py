@@ -83,10 +83,11 @@ def scores(kernel: np.ndarray, ids: np.ndarray, conv_shape: tuple) -> np.ndarray
     spread, corrected = {}, []
     for key, group in groups.items():
         n = group.sum()
-        away[group] = np.abs(kernel[group] - np.median(kernel[group]))
+        peers = group if n >= 3 else ids == key[0]
+        away[group] = np.abs(kernel[group] - np.median(kernel[peers]))
         spread[key] = 1.4826 * np.median(away[group]) * n / (n - 0.8)
-        if n > 1:
-            corrected.extend(away[group] * n / (n - 0.8))
+        if peers.sum() > 1:
+            corrected.extend(away[group] * peers.sum() / (peers.sum() - 0.8))
     # Only groups of three members or more have a spread of their own.
     judges = {tap: [] for tap, _ in groups}
     for (tap, border), group in groups.items():

@@ -1,48 +1,82 @@
-"""How many members would score highly if all families were normally distributed."""
+"""How often a member would score highly if its family were normally distributed."""
 
+from collections.abc import Sequence
 from functools import lru_cache
-from math import exp, lgamma, log, pi
+from math import erfc
 
 import numpy as np
 
-# Beyond so many standard deviations the probability is taken as none.
-FURTHEST = 1e4
+from keras_softconv.diagnostics.spreads import (
+    FEWEST_MEMBERS,
+    PRIOR_MEMBERS,
+    spread_of,
+)
+
+# How many families are drawn for the mean over their estimated scales.
+DRAWS = 4096
+
+# Up to so many members their spread is that of random numbers, for more an approximation.
+MOST_DRAWN = 50
+
+# The variance of the median absolute deviation of n normal numbers, times n, if it is
+# scaled to estimate their standard deviation (1 / (2 * 0.3675), its efficiency).
+VARIANCE_OF_SPREAD = 1.36
 
 
-def expected_beyond(count: int, spreads: np.ndarray, distances: np.ndarray) -> float:
-    """Expected number of members that are further than told from their median.
+def expected_in_families(counts: Sequence[int], families: int, limit: float) -> float:
+    """Expected number of scores above a limit.
 
-    Members are taken as normally distributed and independent. The spread of a group of n
-    is estimated, so that distance over spread has Student's t distribution rather than
-    the normal. Its degrees of freedom are `(n + 4)^2 / (2.72 n)`: the variance of a median
-    absolute deviation is about `1.36 sigma^2 / n`, and the spread of the layer counts for
-    four members (Smyth, "Linear models and empirical Bayes methods", 2004, has the same t
-    with variances). A member is nearer to the median of its group than to the true one by
-    the factor `sqrt(1 - 1 / n)`.
+    All members are taken as independent and normal, those of a family with one variance,
+    which is known for the layer. A score is then a normal number over an *estimated*
+    standard deviation, so that its tails are heavier than the normal ones:
+
+        P(score > limit) = E[2 (1 - Phi(limit sigma / a_g))]
+        sigma^2 = max_g (n_g s_g^2 + 4) / (n_g + 4)
+
+    with s_g the spread of n_g standard normal numbers (see `diagnostics.scores`), and a_g
+    the standard deviation of a member from the median of its group, `sqrt(1 - 0.43 / n_g)`.
+    Of more than 50 members `s_g^2` is taken as `chi^2_nu / nu (1 + 1.36 / n_g)` with
+    `nu = n_g / 2.72`: the efficiency of the median absolute deviation is 37 %. With one
+    group and the mean square in its place this is the moderated t of Smyth, "Linear models
+    and empirical Bayes methods", 2004. The mean E is taken over draws of a fixed seed.
 
     Args:
-        count: n, how many members each group has.
-        spreads: estimated standard deviations of the groups.
-        distances: how far is far in each group, at least the spread.
+        counts: n_g, how many members of a family are in each group.
+        families: how many such families there are.
+        limit: of the scores.
     """
-    has_spread = spreads > 0
-    if count < 2 or not has_spread.any():
+    if not families:
         return 0.0
-    shrink = (1 - 1 / count) ** 0.5
-    ratios = np.log(distances[has_spread] / (shrink * spreads[has_spread]))
-    positions, tails = _log_tails(count)
-    logarithms = np.interp(ratios, positions, tails, right=-np.inf)
-    return float(count * np.exp(logarithms).sum())
+    chances = _chances(tuple(counts), limit)
+    return families * sum(n * chance for n, chance in zip(counts, chances, strict=True))
 
 
-@lru_cache(maxsize=1024)
-def _log_tails(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of some numbers from 1, and of the chance to be beyond them."""
-    freedom = (count + 4) ** 2 / (2.72 * count)
-    numbers = np.geomspace(1, FURTHEST, 2001)
-    log_factor = lgamma((freedom + 1) / 2) - lgamma(freedom / 2) - log(freedom * pi) / 2
-    density = np.exp(-(freedom + 1) / 2 * np.log1p(numbers**2 / freedom))
-    steps = (density[1:] + density[:-1]) / 2 * np.diff(numbers)
-    # Sums from the far end, so that small tails are no differences of large ones.
-    tails = 2 * exp(log_factor) * np.cumsum(steps[::-1])[::-1]
-    return np.log(numbers[:-1]), np.log(np.maximum(tails, np.finfo("float64").tiny))
+@lru_cache(maxsize=4096)
+def _chances(counts: tuple[int, ...], limit: float) -> list[float]:
+    """The chance of a member of each group."""
+    rng = np.random.default_rng(0)
+    squares = [_squares(count, rng) for count in counts if count >= FEWEST_MEMBERS]
+    sigmas = np.sqrt(np.max(squares, axis=0)) if squares else np.ones(1)
+    peers = [count if count >= FEWEST_MEMBERS else sum(counts) for count in counts]
+    return [_chance(limit * sigmas, count) for count in peers]
+
+
+def _squares(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws of the moderated square of a group."""
+    if count <= MOST_DRAWN:
+        spreads = spread_of(rng.normal(size=(count, DRAWS)))
+        squares = spreads**2
+    else:
+        freedom = count / (2 * VARIANCE_OF_SPREAD)
+        squares = rng.chisquare(freedom, DRAWS) / freedom
+        squares = squares * (1 + VARIANCE_OF_SPREAD / count)
+    return (count * squares + PRIOR_MEMBERS) / (count + PRIOR_MEMBERS)
+
+
+def _chance(limits: np.ndarray, count: int) -> float:
+    """Of a member that is compared with the median of so many members."""
+    if count < 2:
+        return 0.0  # it is its own median
+    variance = 1 - 0.43 / count if count >= FEWEST_MEMBERS else 0.5
+    scaled = limits / np.sqrt(2 * variance)
+    return float(np.mean([erfc(one) for one in scaled]))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_softconv.compat import ops
-from keras_softconv.diagnostics.chance import expected_beyond
+from keras_softconv.diagnostics.chance import expected_in_families
 from keras_softconv.diagnostics.spreads import (
     Layout,
     Spreads,
@@ -45,8 +45,9 @@ def scores(members: Members) -> np.ndarray:
     - The spread of a family is moderated by that of the layer (as Smyth, "Linear models
       and empirical Bayes methods", 2004, does with variances). Otherwise a family that is
       nearly tied would make problem children of its least unevenness.
-    - Groups of one or two members have no spread of their own. They are left out of the
-      maximum; where a family has no larger group, s_layer^2 is in the place of it.
+    - A group of one or two members has no spread of its own, and is left out of the
+      maximum. Its members are compared with the median of the whole family. Where a
+      family has no larger group, s_layer^2 is in the place of the maximum.
     - Where s_layer is 0, because most families are exactly tied, it is 1.2533 times the
       mean of all `c |w - median|`.
     - r is the root mean square of the layer's template weights. What is less than a
@@ -103,8 +104,9 @@ class Scores:
     """
 
     def __init__(self, values: np.ndarray, spreads: Spreads, scale: Scale) -> None:
-        layout, moderated = spreads.layout, spreads.moderated(scale.spread)
-        sigmas = np.sqrt(spreads.widest(moderated) + scale.negligible**2)
+        layout = spreads.layout
+        squares = spreads.widest(spreads.moderated(scale.spread))
+        sigmas = np.sqrt(squares + scale.negligible**2)
         found = np.empty_like(values)
         for rows, medians in zip(layout.rows, spreads.medians, strict=True):
             found[rows] = values[rows] - medians
@@ -114,10 +116,11 @@ class Scores:
         if not np.isfinite(found.sum()):
             found[~np.isfinite(found)] = 0
         self.scores = found.reshape(len(found), -1)
+        # Families that hardly spread have no member that is not negligibly near.
+        spreading = (squares > scale.negligible**2).sum(axis=1)
         self.expected = sum(
-            expected_beyond(int(count), np.sqrt(spread), REMARKABLE * sigma)
-            for counts, squares in zip(layout.counts, moderated, strict=True)
-            for count, spread, sigma in zip(counts, squares, sigmas, strict=True)
+            expected_in_families(counts.tolist(), int(families), REMARKABLE)
+            for counts, families in zip(layout.counts.T, spreading, strict=True)
         )
 
 

@@ -46,6 +46,11 @@ class Layout:
         rows = [np.flatnonzero(sees_padding == border) for border in (True, False)]
         return cls(is_member(geometry), [some for some in rows if some.size])
 
+    def members(self, group: int, tap: int) -> np.ndarray:
+        """The positions of a group with a member for a tap."""
+        rows = self.rows[group]
+        return rows[self.is_member[rows, tap]]
+
     @cached_property
     def counts(self) -> np.ndarray:
         """How many members each group has for each tap, `(groups, taps)`."""
@@ -118,26 +123,35 @@ def spreads_of(values: np.ndarray, layout: Layout) -> Spreads:
     shape = (len(layout.rows), *values.shape[1:])
     medians, spreads = np.zeros(shape, values.dtype), np.zeros(shape, values.dtype)
     total, number = 0.0, 0
-    for group, tap in np.ndindex(shape[:2]):
-        count = int(layout.counts[group, tap])
-        if count == 0:
-            continue
-        rows = layout.rows[group]
-        members = values[rows[layout.is_member[rows, tap]], tap]  # a copy
-        median = _median(members)
+    for group, tap in zip(*np.nonzero(layout.counts), strict=True):
+        members = values[layout.members(group, tap), tap]  # a copy
+        peers = members
+        if len(members) < FEWEST_MEMBERS:
+            peers = values[layout.is_member[:, tap], tap]
+        correction, has_others = _correction(len(peers)), len(peers) > 1
+        median = _median(peers.copy())
         # Infinite members would leave a median that is finite.
-        median[~np.isfinite(members.sum(axis=0))] = np.nan
+        median[~np.isfinite(peers.sum(axis=0))] = np.nan
         medians[group, tap] = median
-        if count == 1:
-            continue
         away = np.abs(np.subtract(members, median, out=members), out=members)
-        correction = count / (count - 0.8)
         sums = away.sum(axis=0, dtype="float64")
-        total += correction * float(sums[np.isfinite(sums)].sum())
-        number += count * int(np.isfinite(sums).sum())
-        if count >= FEWEST_MEMBERS:
+        is_finite = np.isfinite(sums)
+        total += has_others * correction * float(sums[is_finite].sum())
+        number += has_others * len(members) * int(is_finite.sum())
+        if len(members) >= FEWEST_MEMBERS:
             spreads[group, tap] = MEDIAN_TO_SIGMA * correction * _median(away)
     return Spreads(layout, medians, spreads, total, number)
+
+
+def spread_of(members: np.ndarray) -> np.ndarray:
+    """1.4826 c times the median absolute deviation of each column; two members or more."""
+    away = np.abs(members - _median(members.copy()))
+    return MEDIAN_TO_SIGMA * _correction(len(members)) * _median(away)
+
+
+def _correction(count: int) -> float:
+    """c, which takes the bias from the median absolute deviation of few members."""
+    return count / (count - 0.8)
 
 
 def _median(values: np.ndarray) -> np.ndarray:
