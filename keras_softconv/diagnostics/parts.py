@@ -7,7 +7,7 @@ parts, and arrays are put side by side.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -43,17 +43,21 @@ class FetchedMembers(Members):
     Args:
         geometry: of the part.
         template: stored deviations on the template, `(positions, families)`.
-        shared: the shared kernel, raveled.
+        shared: returns the shared kernel as an array; called when it is needed.
     """
 
     operations = np
 
     def __init__(
-        self, geometry: Geometry, template: np.ndarray, shared: np.ndarray
+        self, geometry: Geometry, template: np.ndarray, shared: Callable[[], np.ndarray]
     ) -> None:
         self.geometry = geometry
         self._template = template
-        self._shared = shared
+        self._fetch_shared = shared
+
+    @cached_property
+    def _shared(self) -> np.ndarray:
+        return self._fetch_shared().ravel()
 
     @property
     def template(self) -> np.ndarray:
@@ -98,13 +102,14 @@ class Part:
 
     Args:
         geometry: of a layer that has these filters alone.
-        deviations, shared_kernel: tensors of these filters.
+        deviations: of these filters.
+        shared_kernel: returns their shared kernel as a tensor.
         families: the numbers of the part's families in the whole layer.
     """
 
     geometry: Geometry
     deviations: Tensor
-    shared_kernel: Tensor
+    shared_kernel: Callable[[], Tensor]
     families: np.ndarray
 
     @cached_property
@@ -112,8 +117,10 @@ class Part:
         """The members of the part."""
         [template] = self._read(_template)
         template = template.reshape(-1, self.geometry.families)
-        shared = ops.convert_to_numpy(in_full_precision(self.shared_kernel))
-        return FetchedMembers(self.geometry, template, shared.ravel())
+        return FetchedMembers(self.geometry, template, self._fetch_shared)
+
+    def _fetch_shared(self) -> np.ndarray:
+        return ops.convert_to_numpy(in_full_precision(self.shared_kernel()))
 
     def off_template(self) -> OffTemplate:
         """What is off the template of the part."""
@@ -163,7 +170,7 @@ class Parts:
         return Part(
             replace(self.geometry, filters=count),
             _of_filters(self._deviations, groups, filters),
-            _of_filters(self._shared, groups, filters),
+            partial(_of_filters, self._shared, groups, filters),
             numbers[..., filters].ravel(),
         )
 
@@ -185,6 +192,8 @@ def _of_filters(tensor: Tensor, groups: int, filters: slice) -> Tensor:
     *others, size = tensor.shape
     if filters == slice(0, size // groups):
         return tensor
+    if groups == 1:
+        return tensor[..., filters]
     by_group = ops.reshape(tensor, (*others, groups, size // groups))
     count = (filters.stop - filters.start) * groups
     return ops.reshape(by_group[..., filters], (*others, count))
