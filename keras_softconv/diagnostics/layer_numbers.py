@@ -8,7 +8,6 @@ from keras_softconv.compat import ops
 from keras_softconv.diagnostics.lazy_dict import LazyDict
 from keras_softconv.diagnostics.outliers import Outliers, members_by_position
 from keras_softconv.diagnostics.parts import Parts
-from keras_softconv.diagnostics.problem_children import finite_sum
 from keras_softconv.diagnostics.records import Records, most_remarkable
 from keras_softconv.diagnostics.structure import numbers_of_sums
 from keras_softconv.layers import BaseSoftConv
@@ -38,8 +37,9 @@ def _layer_numbers(
 ) -> LazyDict:
     parts = Parts(layer)
     geometry = parts.geometry
+    # First the outliers, which take more memory, but leave less to keep.
+    outliers = Outliers.of(parts, children)
     totals = Totals(parts)
-    outliers = Outliers.of(parts, totals.squares, children)
     of_a_filter = np.full(geometry.filters, geometry.template_size // geometry.filters)
     values = dict(
         layer=path,
@@ -79,7 +79,6 @@ class Totals:
 
     Attributes:
         sums: see `numbers_of_sums`.
-        squares: sum of the squared template weights, of families that are finite.
         distinct, zeros: how many different values the weights have, and how many are 0.
     """
 
@@ -89,7 +88,6 @@ class Totals:
         positions = prod(geometry.output_grid)
         self._within, self._off_template = np.zeros(positions), np.zeros(positions)
         self._means = self._variances = None
-        self.squares = 0.0
         values = _Values(geometry.size)
         for part in parts:
             members, off_template = part.members, part.off_template()
@@ -100,7 +98,6 @@ class Totals:
             self._variances[part.families] = members.variances
             self._within += np.square(members.shades).sum(axis=1, dtype="float64")
             self._off_template += off_template.energies
-            self.squares += finite_sum(members.convolution_energies + members.energies)
             values.add(members.weights)
             values.add(off_template.weights)
             self._add(
@@ -119,8 +116,11 @@ class Totals:
     def numbers(self) -> dict[str, float]:
         """The numbers of `structure_numbers`."""
         geometry = self._geometry
-        variances = self._variances[geometry.family_sizes > 0]
-        ends = (variances.min(), variances.max()) if variances.size else (0.0, 0.0)
+        by_tap = self._variances.reshape(geometry.member_counts.size, -1)
+        by_tap = [by_tap[tap] for tap in np.flatnonzero(geometry.member_counts)]
+        ends = 0.0, 0.0
+        if by_tap:
+            ends = np.min([*map(np.min, by_tap)]), np.max([*map(np.max, by_tap)])
         numbers = numbers_of_sums(self.sums, ends, geometry.template_size, np)
         return {name: float(value) for name, value in numbers.items()}
 

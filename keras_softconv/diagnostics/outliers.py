@@ -14,6 +14,7 @@ from keras_softconv.diagnostics.problem_children import (
     Scale,
     Scores,
     by_tap,
+    sum_of_squares,
 )
 from keras_softconv.diagnostics.spreads import Layout, spreads_of
 from keras_softconv.geometry import Geometry
@@ -36,19 +37,21 @@ class Outliers:
     expected: float
 
     @classmethod
-    def of(cls, parts: Parts, squares: float, limit: int) -> "Outliers":
+    def of(cls, parts: Parts, limit: int) -> "Outliers":
         """The outliers of a layer.
 
         The parts are read twice: for the spread of the layer, and for the scores.
 
         Args:
             parts: of the layer.
-            squares: sum of the squared template weights.
             limit: how many `children` at most.
         """
         geometry = parts.geometry
         layout = Layout.of(geometry)
-        spreads = [spreads_of(_values(part), layout) for part in parts]
+        spreads, squares = [], 0.0
+        for part in parts:
+            spreads.append(spreads_of(_values(part), layout))
+            squares += sum_of_squares(part.members.weights)
         scale = Scale.of(spreads, squares, geometry)
         highest, expected = Highest(limit), 0.0
         by_position = np.zeros(geometry.sees_padding.size, int)

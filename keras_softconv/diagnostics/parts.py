@@ -43,21 +43,21 @@ class FetchedMembers(Members):
     Args:
         geometry: of the part.
         template: stored deviations on the template, `(positions, families)`.
-        shared: returns the shared kernel as an array; called when it is needed.
+        shared_kernel: returns the shared kernel as a tensor; called when it is needed.
     """
 
     operations = np
 
     def __init__(
-        self, geometry: Geometry, template: np.ndarray, shared: Callable[[], np.ndarray]
+        self, geometry: Geometry, template: np.ndarray, shared_kernel: Callable[[], Tensor]
     ) -> None:
         self.geometry = geometry
         self._template = template
-        self._fetch_shared = shared
+        self._shared_kernel = shared_kernel
 
     @cached_property
     def _shared(self) -> np.ndarray:
-        return self._fetch_shared().ravel()
+        return ops.convert_to_numpy(in_full_precision(self._shared_kernel())).ravel()
 
     @property
     def template(self) -> np.ndarray:
@@ -117,10 +117,8 @@ class Part:
         """The members of the part."""
         [template] = self._read(_template)
         template = template.reshape(-1, self.geometry.families)
-        return FetchedMembers(self.geometry, template, self._fetch_shared)
-
-    def _fetch_shared(self) -> np.ndarray:
-        return ops.convert_to_numpy(in_full_precision(self.shared_kernel()))
+        # The members do not refer to the part, so that both are freed at once.
+        return FetchedMembers(self.geometry, template, self.shared_kernel)
 
     def off_template(self) -> OffTemplate:
         """What is off the template of the part."""
@@ -164,14 +162,15 @@ class Parts:
 
     def _part(self, filters: slice) -> Part:
         groups = self.geometry.groups
-        numbers = np.arange(self.geometry.families, dtype="int32")
-        numbers = numbers.reshape(-1, groups, self.geometry.filters // groups)
+        size = self.geometry.filters // groups
+        firsts = np.arange(0, self.geometry.families, size)  # of each tap, channel, group
+        families = np.add.outer(firsts, np.arange(filters.start, filters.stop))
         count = (filters.stop - filters.start) * groups
         return Part(
             replace(self.geometry, filters=count),
             _of_filters(self._deviations, groups, filters),
             partial(_of_filters, self._shared, groups, filters),
-            numbers[..., filters].ravel(),
+            families.ravel(),
         )
 
 

@@ -56,10 +56,9 @@ def scores(members: Members) -> np.ndarray:
     - Families with a member that is not finite are left out, and score 0.
     """
     values = by_tap(ops.convert_to_numpy(members.deviations), members.geometry)
-    energies = members.convolution_energies + members.energies
     spreads = spreads_of(values, Layout.of(members.geometry))
-    squares = finite_sum(ops.convert_to_numpy(energies))
-    scale = Scale.of([spreads], squares, members.geometry)
+    weights = by_tap(ops.convert_to_numpy(members.weights), members.geometry)
+    scale = Scale.of([spreads], sum_of_squares(weights), members.geometry)
     found = Scores(values, spreads, scale).scores
     return found.reshape(*members.geometry.output_grid, -1)
 
@@ -129,9 +128,10 @@ def by_tap(members: np.ndarray, geometry: Geometry) -> np.ndarray:
     return members.reshape(prod(geometry.output_grid), prod(geometry.kernel_size), -1)
 
 
-def finite_sum(values: np.ndarray) -> float:
-    """The sum of those values that are finite."""
-    return float(values[np.isfinite(values)].sum(dtype="float64"))
+def sum_of_squares(weights: np.ndarray) -> float:
+    """Sum of the squared weights of those families that are finite; positions first."""
+    squares = np.square(weights).sum(axis=0, dtype="float64")
+    return float(squares[np.isfinite(squares)].sum())
 
 
 def problem_children(members: Members, found: np.ndarray, limit: int) -> list[dict]:
