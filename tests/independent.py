@@ -74,21 +74,36 @@ def scores(kernel: np.ndarray, ids: np.ndarray, conv_shape: tuple) -> np.ndarray
     seen = (ids >= 0).sum(axis=inputs)  # [*output_grid, filters]
     at_border = np.broadcast_to(seen < np.prod(conv_shape[:-1]), kernel.shape)
     away, found = np.full(kernel.shape, np.nan), np.full(kernel.shape, np.nan)
-    groups = [
-        group
+    groups = {
+        (tap, border): group
         for tap in np.unique(ids[ids >= 0])
         for border in (False, True)
         if (group := (ids == tap) & (at_border == border)).any()
-    ]
-    spread = away.copy()
-    for group in groups:
-        away[group] = np.abs(kernel[group] - np.median(kernel[group]))
-        spread[group] = away[group] * group.sum() / (group.sum() - 0.8)
-    inside = spread[ids >= 0]
-    typical = (1.4826 * np.median(inside) or 1.2533 * inside.mean()) if inside.size else 0
-    for group in groups:
-        n, sigma = group.sum(), 1.4826 * np.median(spread[group])
-        sigma2 = (n * sigma**2 + 4 * typical**2) / (n + 4)
+    }
+    spread, corrected = {}, []
+    for key, group in groups.items():
+        n = group.sum()
+        peers = group if n >= 3 else ids == key[0]
+        away[group] = np.abs(kernel[group] - np.median(kernel[peers]))
+        spread[key] = 1.4826 * np.median(away[group]) * n / (n - 0.8)
+        if peers.sum() > 1:
+            corrected.extend(away[group] * peers.sum() / (peers.sum() - 0.8))
+    # Only groups of three members or more have a spread of their own.
+    judges = {tap: [] for tap, _ in groups}
+    for (tap, border), group in groups.items():
+        if group.sum() >= 3:
+            judges[tap].append((tap, border))
+    widest = [max(spread[key] for key in keys) for keys in judges.values() if keys]
+    typical = np.median(widest) if widest else 0
+    if typical == 0 and corrected:
+        typical = 1.2533 * np.mean(corrected)
+    for (tap, _), group in groups.items():
+        squares = [
+            (n * spread[key] ** 2 + 4 * typical**2) / (n + 4)
+            for key in judges[tap]
+            for n in [groups[key].sum()]
+        ]
+        sigma2 = max(squares, default=typical**2)
         sigma = np.sqrt(sigma2 + (kernel[ids >= 0] ** 2).mean() / 350**2)
         found[group] = away[group] / sigma if sigma else 0.0
     return found

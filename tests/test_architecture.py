@@ -77,12 +77,14 @@ def test_geometry_knows_neither_keras_nor_tensors():
 
 def test_no_backend_is_imported_but_where_the_frameworks_differ():
     # The monitor asks JAX which process it is; compilers and gradients are each
-    # framework's own.
+    # framework's own. Reports have JAX compile what a storage reads, for all layers of
+    # the same geometry.
     expected = {
         "keras2": {"tensorflow"},
         "layer": {"tensorflow"},
         "operations": {"tensorflow"},
         "compiled_numbers": {"jax", "tensorflow"},
+        "parts": {"jax"},
         "structure_monitor": {"jax"},
         "curvature": {"jax", "tensorflow", "torch"},
     }

@@ -1,6 +1,8 @@
 """Pictures show the weights that there are, in the colours that they say."""
 
+import pickle
 import sys
+from io import BytesIO
 
 import keras
 import numpy as np
@@ -8,7 +10,10 @@ import pytest
 from conv_cases import CASES
 from covering import covering
 from keras import ops
+from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 from soft_models import kernel_of, names_to_read, random_layer, read, ring_of
 
 from keras_softconv import SoftConv2D, plots, structure_report
@@ -420,3 +425,34 @@ def test_a_layer_that_is_all_but_a_convolution_looks_even(picture, rng):
     figure = getattr(plots, picture)(layer)
     (limits,) = {axes.images[0].get_clim() for axes in figure.axes if axes.images}
     np.testing.assert_allclose(limits, (-0.1, 0.1), rtol=1e-2)
+
+
+def figure_of(picture, layer):
+    if picture == "before_and_after":
+        return plots.before_and_after("shades", layer, layer.get_weights())
+    return getattr(plots, picture)(layer)
+
+
+each_picture = pytest.mark.parametrize("picture", [*PICTURES, "before_and_after"])
+
+
+@each_picture
+def test_the_last_value_of_a_notebook_cell_is_shown(picture, rng):
+    # IPython asks for `_repr_png_`, unless it knows how to draw the class of a figure.
+    figure = figure_of(picture, random_layer(ORIGIN, rng))
+    assert isinstance(figure, Figure)
+    shown = imread(BytesIO(figure._repr_png_()))
+    width, height = figure.get_size_inches() * 100
+    np.testing.assert_allclose(shown.shape[:2], (height, width), atol=1)
+    assert shown.std() > 0.05
+    assert figure._repr_html_() is None  # and no second picture
+    assert not pyplot.get_fignums()
+
+
+@each_picture
+def test_figures_can_be_pickled(picture, rng):
+    figure = figure_of(picture, random_layer(ORIGIN, rng))
+    again = pickle.loads(pickle.dumps(figure))
+    assert type(again) is type(figure)
+    assert texts(again) == texts(figure)
+    assert again._repr_png_()

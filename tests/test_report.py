@@ -21,7 +21,8 @@ KEYS = [
     "layer", "weights", "template_weights", "family_variance", "family_variance_min",
     "family_variance_max", "off_template_mass", "convolution_share", "energies",
     "distinct_weights", "zero_weights", "families", "positions", "problem_children",
-    "remarkable_children", "bias_variance",
+    "remarkable_children", "expected_by_chance", "remarkable_by_position",
+    "remarkable_by_filter", "bias_variance",
 ]  # fmt: skip
 
 
@@ -92,11 +93,12 @@ def test_scores_equal_an_independent_computation(name, halo, rng):
     assert remarkable == (scores > 3.5).sum()
 
 
-def test_report_and_numbers_are_the_same_to_the_last_digit(rng):
+def test_report_and_numbers_are_the_same_but_for_rounding(rng):
+    # The report adds up in float64 what the device adds up in float32.
     layer = random_layer(CASES["same_strided"], rng)
     report = structure_report(layer)
     for name, value in structure_numbers(layer).items():
-        assert report[name] == float(to_numpy(value))
+        np.testing.assert_allclose(report[name], float(to_numpy(value)), rtol=1e-6)
 
 
 def test_numbers_are_shown_with_four_digits_and_without_a_negative_zero():

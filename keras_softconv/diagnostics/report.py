@@ -1,14 +1,26 @@
-"""How convolutional layers are: data, text and Markdown."""
+"""How convolutional layers are: data, text, Markdown, HTML and data frames."""
+
+from typing import Any
 
 from keras_softconv.arguments import is_integer
 from keras_softconv.compat import keras
+from keras_softconv.diagnostics.frames import frame_of
 from keras_softconv.diagnostics.layer_numbers import layer_numbers
+from keras_softconv.diagnostics.lazy_dict import LazyDict
+from keras_softconv.diagnostics.pages import html_of
+from keras_softconv.diagnostics.plain_json import json_of
 from keras_softconv.diagnostics.search import soft_layers
-from keras_softconv.diagnostics.tables import markdown_table, text_of, text_table
+from keras_softconv.diagnostics.tables import (
+    line_of_layer,
+    line_of_model,
+    markdown_table,
+    text_of,
+    text_table,
+)
 from keras_softconv.layers import BaseSoftConv
 
 
-class LayerReport(dict):
+class LayerReport(LazyDict):
     """What `structure_report` says of one layer: a dict of plain data.
 
     Keys:
@@ -28,20 +40,65 @@ class LayerReport(dict):
         problem_children: list of dicts, the most deviant first: `family`, `position`,
             `value`, `mean` (of the family), `score` (see `diagnostics.scores`).
         remarkable_children: how many members have a score above 3.5.
+        expected_by_chance: how many would if all families were normally distributed with
+            the spreads that they have here, and all members independent. Trained weights
+            have heavier tails, so that more of them are no proof; fewer mean that nothing
+            stands out. See `diagnostics.chance` for the formula.
+        remarkable_by_position, remarkable_by_filter: lists of dicts of those output
+            positions and filters that have such members, the largest share first:
+            `position` or `filter`, `remarkable` and `members` (how many of each).
         bias_variance: mean squared distance of the biases from the mean of their filter;
             None without biases.
+
+    `families`, `positions` and the two lists after `expected_by_chance` are made when they
+    are read. `print(report)` shows tables, a notebook does as well; `repr(report)` is one
+    line.
     """
 
     def __str__(self) -> str:
         return text_of([self], text_table)
 
+    def __repr__(self) -> str:
+        try:
+            return line_of_layer(self)
+        except (KeyError, TypeError):  # parts of it are taken out, or others are put in
+            return f"<LayerReport with {len(self)} keys>"
+
+    def _repr_html_(self) -> str | None:
+        return html_of([self]) if "energies" in self else None
+
     def to_markdown(self) -> str:
         """The report as Markdown."""
         return text_of([self], markdown_table)
 
+    def to_frame(self, table: str | None = None) -> Any:
+        """The report, or a table of it, as a `pandas.DataFrame`.
+
+        Args:
+            table: `families`, `positions`, `problem_children`, `remarkable_by_position` or
+                `remarkable_by_filter`; None for one row of all other numbers.
+
+        Raises:
+            ImportError: without pandas, which the package does not require.
+            ValueError: for any other table.
+        """
+        return frame_of([self], table, add_layer=False)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The report as JSON; numbers that are not finite are null, tuples are lists.
+
+        Args:
+            indent: as in `json.dumps`.
+        """
+        return json_of(self, indent)
+
 
 class StructureReport(dict):
-    """The `LayerReport` of every SoftConv layer of a model, by path."""
+    """The `LayerReport` of every SoftConv layer of a model, by path.
+
+    `print(report)` shows tables of all layers, and a notebook those of the 50 that are
+    least convolutional; `repr(report)` is one line.
+    """
 
     def __missing__(self, path: str) -> LayerReport:
         raise KeyError(f"No SoftConv layer '{path}'. The paths are {list(self)}.")
@@ -49,9 +106,43 @@ class StructureReport(dict):
     def __str__(self) -> str:
         return text_of(self.values(), text_table)
 
+    def __repr__(self) -> str:
+        try:
+            return line_of_model(list(self.values()))
+        except (KeyError, TypeError):  # something else is put into it
+            return f"<StructureReport with {len(self)} keys>"
+
+    def _repr_html_(self) -> str:
+        return html_of(list(self.values()))
+
+    def copy(self) -> "StructureReport":
+        """A report of the same layers."""
+        return type(self)(self)
+
     def to_markdown(self) -> str:
         """The report as Markdown."""
         return text_of(self.values(), markdown_table)
+
+    def to_frame(self, table: str | None = None) -> Any:
+        """The report as a `pandas.DataFrame`, one row for each layer.
+
+        Args:
+            table: as in `LayerReport.to_frame`: the rows of this table of all layers, with
+                the path of the layer as their first column.
+
+        Raises:
+            ImportError: without pandas, which the package does not require.
+            ValueError: for any other table.
+        """
+        return frame_of(list(self.values()), table, add_layer=True)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The report as JSON; numbers that are not finite are null, tuples are lists.
+
+        Args:
+            indent: as in `json.dumps`.
+        """
+        return json_of(self, indent)
 
 
 def structure_report(
@@ -68,7 +159,7 @@ def structure_report(
     Returns:
         For a SoftConv layer its `LayerReport`, for a model a `StructureReport`, which has
         one for each layer by its path. Both are dicts of plain Python data, which `json`
-        takes, and print as tables.
+        takes, and print as tables. A later training does not change them.
 
     Raises:
         ValueError: for anything but a Keras layer, a model without SoftConv layers, layers
@@ -108,7 +199,7 @@ def report_of_layers(layers: dict[str, BaseSoftConv], children: int) -> Structur
     """The reports of built layers by path; see `structure_report`."""
     return StructureReport(
         {
-            path: LayerReport(layer_numbers(path, layer, children))
+            path: layer_numbers(LayerReport, path, layer, children)
             for path, layer in layers.items()
         }
     )

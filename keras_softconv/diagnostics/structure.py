@@ -33,7 +33,13 @@ class Members:
 
     Args:
         layer: a built SoftConv layer.
+
+    Attributes:
+        operations: what computes, `keras.ops` or in a subclass NumPy. Only functions that
+            both have by the same name are used.
     """
+
+    operations: Any = ops
 
     def __init__(self, layer: BaseSoftConv) -> None:
         self.sharing = layer.weight_sharing
@@ -41,6 +47,11 @@ class Members:
         deviations = in_full_precision(layer.deviations)
         self._template = self.sharing.template(deviations)  # [*output_grid, families]
         self._shared = ops.reshape(in_full_precision(layer.shared_kernel), (-1,))
+
+    @cached_property
+    def deviations(self) -> Tensor:
+        """The stored deviations on the template, `(*output_grid, families)`."""
+        return self._without_void(self._template)
 
     @cached_property
     def weights(self) -> Tensor:
@@ -52,32 +63,58 @@ class Members:
         """Weights minus the mean of their family, `(*output_grid, families)`."""
         # The shared kernel cancels; subtracting it last would leave only rounding errors
         # of families that are nearly tied.
-        means = ops.reshape(self.sharing.means(self._template), (-1,))
-        return self._without_void(self._template - means)
+        return self._without_void(self._template - self._mean_deviations)
 
     @cached_property
     def means(self) -> Tensor:
         """Mean weight of each family, 0 where it has no member, `(families,)`."""
-        shared = ops.reshape(self._shared, self.geometry.shared_kernel_shape)
-        return ops.reshape(self.sharing.family_means(shared, self._template), (-1,))
+        nothing = self.operations.zeros_like(self._shared)
+        has_members = self.geometry.family_sizes > 0
+        shared = self.operations.where(has_members, self._shared, nothing)
+        return shared + self._mean_deviations
 
     @cached_property
     def energies(self) -> Tensor:
         """Sum of the squared shades of each family, `(families,)`."""
-        squares = ops.reshape(ops.square(self.shades), (-1, self.geometry.families))
-        return totals(squares)
+        return self._totals(self.operations.square(self.shades))
 
     @cached_property
     def variances(self) -> Tensor:
         """Mean squared shade of each family, 0 where it has no member, `(families,)`."""
-        sizes = np.maximum(self.geometry.family_sizes, 1)
-        return self.energies / ops.convert_to_tensor(sizes, self.energies.dtype)
+        return self.energies / self._divisors(self.energies)
+
+    @cached_property
+    def convolution_energies(self) -> Tensor:
+        """Number of members times the squared mean of each family, `(families,)`."""
+        sizes = self._as_tensor(self.geometry.family_sizes, self.means)
+        return sizes * self.operations.square(self.means)
+
+    @cached_property
+    def _mean_deviations(self) -> Tensor:
+        totals = self._totals(self._template)
+        return totals / self._divisors(totals)
+
+    def _divisors(self, like: Tensor) -> Tensor:
+        """Sizes of the families, and 1 for those without members."""
+        return self._as_tensor(np.maximum(self.geometry.family_sizes, 1), like)
 
     def _without_void(self, template: Tensor) -> Tensor:
         if not self.geometry.sees_padding.any():
             return template
-        is_member = self.sharing.is_member()
-        return ops.where(is_member, template, ops.zeros_like(template))
+        nothing = self.operations.zeros_like(template)
+        return self.operations.where(self._is_member(), template, nothing)
+
+    # What a subclass does in NumPy.
+
+    def _is_member(self) -> Tensor:
+        return self.sharing.is_member()
+
+    def _totals(self, by_position: Tensor) -> Tensor:
+        """Sums over the positions, `(families,)`."""
+        return totals(ops.reshape(by_position, (-1, self.geometry.families)))
+
+    def _as_tensor(self, array: np.ndarray, like: Tensor) -> Tensor:
+        return ops.convert_to_tensor(array, like.dtype)
 
 
 def structure_numbers(
@@ -104,17 +141,42 @@ def structure_numbers(
     geometry = members.geometry
     deviations = in_full_precision(layer.deviations)
     _, off_template_mass = members.sharing.partition_sums(ABSOLUTE, deviations)
-    mass = total(ops.absolute(members.weights)) + off_template_mass
-    convolution, family, off_template = energies(layer, members)
     least, greatest = _range(members.variances, geometry.family_sizes > 0)
+    convolution, family, off_template = energies(layer, members)
+    sums = {
+        "convolution": convolution,
+        "family": family,
+        "off_template": off_template,
+        "template_mass": total(ops.absolute(members.weights)),
+        "off_template_mass": off_template_mass,
+    }
+    return numbers_of_sums(sums, (least, greatest), geometry.template_size)
+
+
+def numbers_of_sums(
+    sums: dict[str, Any],
+    variances: tuple[Any, Any],
+    template_size: int,
+    operations: Any = ops,
+) -> dict[str, Any]:
+    """The five numbers of `structure_numbers`, from sums over the weights.
+
+    Args:
+        sums: the three parts of the energy, `convolution`, `family` and `off_template`,
+            and the sums of the absolute weights, `template_mass` and `off_template_mass`.
+        variances: the least and the greatest of the families with members.
+        template_size: number of template entries.
+        operations: `keras.ops` for tensors, NumPy for its numbers.
+    """
+    convolution, family = sums["convolution"], sums["family"]
+    mass = sums["template_mass"] + sums["off_template_mass"]
+    energy = convolution + family + sums["off_template"]
     return {
-        "family_variance": family / max(geometry.template_size, 1),
-        "family_variance_min": least,
-        "family_variance_max": greatest,
-        "off_template_mass": share(off_template_mass, mass, of_nothing=0),
-        "convolution_share": share(
-            convolution, convolution + family + off_template, of_nothing=1
-        ),
+        "family_variance": family / max(template_size, 1),
+        "family_variance_min": variances[0],
+        "family_variance_max": variances[1],
+        "off_template_mass": share(sums["off_template_mass"], mass, 0, operations),
+        "convolution_share": share(convolution, energy, 1, operations),
     }
 
 
@@ -136,13 +198,12 @@ def energies(
     """
     members = members or Members(layer)
     deviations = in_full_precision(layer.deviations)
-    sizes = ops.convert_to_tensor(members.geometry.family_sizes, deviations.dtype)
-    convolution = total(sizes * ops.square(members.means))
     _, off_template = members.sharing.partition_sums(SQUARE, deviations)
-    return convolution, total(members.energies), off_template
+    return total(members.convolution_energies), total(members.energies), off_template
 
 
-def share(part: Tensor, whole: Tensor, of_nothing: float) -> Tensor:
+def share(part: Any, whole: Any, of_nothing: float, operations: Any = ops) -> Any:
     """`part / whole`, and NaN where the weights are."""
-    nothing = ops.equal(whole, 0)
-    return ops.where(nothing, of_nothing, part / ops.where(nothing, 1, whole))
+    nothing = operations.equal(whole, 0)
+    quotient = part / operations.where(nothing, 1, whole)
+    return operations.where(nothing, of_nothing, quotient)

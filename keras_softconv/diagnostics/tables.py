@@ -1,6 +1,7 @@
-"""Reports as text and as Markdown."""
+"""Reports as text, as Markdown and in a line."""
 
 from collections.abc import Callable, Iterable
+from math import isnan
 from numbers import Integral
 from textwrap import fill
 
@@ -9,8 +10,9 @@ from keras_softconv.diagnostics.problem_children import REMARKABLE
 Report = dict
 Rows = list[list[str]]
 
-SHOWN_CHILDREN = 10
+SHOWN_CHILDREN, SHOWN_GROUPS, SHOWN_WORST = 10, 5, 3
 WIDTH = 88
+LONGEST_NAME = 60
 LEGEND = (
     "Shares of the squared weights: what the nearest convolution explains, what is left "
     "within its families, and what is off its template. A Conv layer has 100 % in the "
@@ -24,6 +26,14 @@ def readable(number: float) -> str:
     if isinstance(number, Integral):
         return f"{number:,}"
     return f"{number + 0.0:.4g}"  # no negative zero
+
+
+def shortened(name: str) -> str:
+    """A name of any length, without its middle if it is long."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    half = (LONGEST_NAME - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
 
 
 def text_table(rows: Rows) -> str:
@@ -47,51 +57,147 @@ def markdown_table(rows: Rows) -> str:
 def text_of(reports: Iterable[Report], table: Callable[[Rows], str]) -> str:
     """What the reports of some layers say, with tables as `table` makes them."""
     reports = list(reports)
-    parts = [table(_shares(reports)), fill(LEGEND, WIDTH), table(_numbers(reports))]
+    shares, numbers = share_rows(reports, str), number_rows(reports, str)
+    parts = [table(shares), fill(LEGEND, WIDTH), table(numbers)]
     for report in reports:
-        children = [c for c in report["problem_children"] if c["score"] > REMARKABLE]
-        parts.append(fill(_title(report), WIDTH) + (":" if children else "."))
-        if children:
-            parts.append(table(_children(children[:SHOWN_CHILDREN])))
+        children = child_rows(report, SHOWN_CHILDREN)
+        has_children = len(children) > 1
+        parts.append(fill(title_of(report) + (":" if has_children else "."), WIDTH))
+        if has_children:
+            parts += [fill(line, WIDTH) for line in _groups(report)]
+            parts.append(table(children))
     return "\n\n".join(parts)
 
 
-def _shares(reports: list[Report]) -> Rows:
+def title_of(report: Report, name: Callable[[str], str] = str) -> str:
+    """How many problem children a layer has, and how many chance would give."""
+    found, members = report["remarkable_children"], report["template_weights"]
+    said = (
+        f"Problem children of {name(report['layer'])}: {found:,} of {members:,} members "
+        f"score above {REMARKABLE}"
+    )
+    if "expected_by_chance" not in report:  # a report of an earlier version
+        return said
+    return f"{said}; chance would give {_rounded(report['expected_by_chance'])}"
+
+
+def _rounded(expected: float) -> str:
+    return f"{expected:,.1f}" if expected < 100 else f"{expected:,.0f}"
+
+
+def _groups(report: Report) -> list[str]:
+    """Where the problem children are: the outputs and filters with the most of them."""
+    groups = [
+        ("By output", position_rows(report, SHOWN_GROUPS), ""),
+        ("By filter", filter_rows(report, SHOWN_GROUPS), "filter "),
+    ]
+    return [_listed(*group) for group in groups if len(group[1]) > 1]
+
+
+def _listed(title: str, rows: Rows, name: str) -> str:
+    entries = [f"{name}{entry}: {n} of {size} members" for entry, n, size in rows[1:]]
+    return f"{title}, the largest shares first: {'; '.join(entries)}."
+
+
+# Rows of tables, heads first.
+
+
+def share_rows(reports: list[Report], name: Callable[[str], str] = shortened) -> Rows:
+    """How the energy of each layer is divided."""
     rows = [["layer", "convolution", "within families", "off template"]]
     for report in reports:
-        parts = report["energies"]
-        whole = sum(parts.values()) or 1.0
-        shares = [report["convolution_share"]]
-        shares += [parts[name] / whole for name in ("family", "off_template")]
-        rows.append([report["layer"], *(f"{share:.2%}" for share in shares)])
+        cells = (f"{share:.2%}" for share in shares_of(report))
+        rows.append([name(report["layer"]), *cells])
     return rows
 
 
-def _numbers(reports: list[Report]) -> Rows:
-    names = [
+def shares_of(report: Report) -> list[float]:
+    """Of the convolution, within the families and off the template."""
+    parts = report["energies"]
+    whole = sum(parts.values()) or 1.0
+    others = [parts[part] / whole for part in ("family", "off_template")]
+    return [report["convolution_share"], *others]
+
+
+def number_rows(reports: list[Report], name: Callable[[str], str] = shortened) -> Rows:
+    """Other numbers of each layer."""
+    keys = [
         "family_variance",
         "off_template_mass",
         "weights",
         "distinct_weights",
         "zero_weights",
     ]
-    rows = [["layer", *(name.replace("_", " ") for name in names)]]
+    rows = [["layer", *(key.replace("_", " ") for key in keys)]]
     for report in reports:
-        rows.append([report["layer"], *(readable(report[name]) for name in names)])
+        cells = (readable(report[key]) for key in keys)
+        rows.append([name(report["layer"]), *cells])
     return rows
 
 
-def _title(report: Report) -> str:
-    return (
-        f"Problem children of {report['layer']}: {report['remarkable_children']:,} of "
-        f"{report['template_weights']:,} members score above {REMARKABLE}"
-    )
-
-
-def _children(found: list[dict]) -> Rows:
+def child_rows(report: Report, limit: int) -> Rows:
+    """The remarkable ones of the problem children that are listed."""
     rows = [["output", "tap", "value", "family mean", "score"]]
-    for child in found:
+    children = [c for c in report["problem_children"] if c["score"] > REMARKABLE]
+    for child in children[:limit]:
         places = [str(child[name]) for name in ("position", "family")]
         numbers = [readable(child[name]) for name in ("value", "mean")]
         rows.append([*places, *numbers, f"{child['score']:.1f}"])
     return rows
+
+
+def position_rows(report: Report, limit: int) -> Rows:
+    """The outputs with problem children."""
+    return _group_rows(report, "position", "output", limit)
+
+
+def filter_rows(report: Report, limit: int) -> Rows:
+    """The filters with problem children."""
+    return _group_rows(report, "filter", "filter", limit)
+
+
+def _group_rows(report: Report, key: str, head: str, limit: int) -> Rows:
+    rows = [[head, "problem children", "members"]]
+    for group in report.get(f"remarkable_by_{key}", [])[:limit]:
+        counts = [f"{group[name]:,}" for name in ("remarkable", "members")]
+        rows.append([str(group[key]), *counts])
+    return rows
+
+
+# In a line.
+
+
+def line_of_layer(report: Report) -> str:
+    """The most telling numbers of a layer."""
+    convolution, family, off_template = shares_of(report)
+    return (
+        f"<LayerReport of '{shortened(report['layer'])}': {report['weights']:,} weights; "
+        f"convolution {convolution:.2%}, within families {family:.2%}, off template "
+        f"{off_template:.2%}; {report['remarkable_children']:,} problem children>"
+    )
+
+
+def line_of_model(reports: list[Report]) -> str:
+    """The size of a model, and its layers that are least convolutional."""
+    if not reports:
+        return "<StructureReport of no layers>"
+    weights = sum(report["weights"] for report in reports)
+    worst = ", ".join(
+        f"'{shortened(report['layer'])}' {report['convolution_share']:.2%}"
+        for report in worst_first(reports)[:SHOWN_WORST]
+    )
+    layers = "1 layer" if len(reports) == 1 else f"{len(reports):,} layers"
+    return (
+        f"<StructureReport of {layers} with {weights:,} weights; least convolutional: "
+        f"{worst}>"
+    )
+
+
+def worst_first(reports: list[Report]) -> list[Report]:
+    """The layers that are least convolutional first, diverged ones before them."""
+
+    def key(report: Report) -> float:
+        share = report["convolution_share"]
+        return -1.0 if isnan(share) else share
+
+    return sorted(reports, key=key)

@@ -22,7 +22,7 @@ def before_and_after(
         options: of the picture.
 
     Returns:
-        A `matplotlib.figure.Figure`: `.savefig(path)`.
+        A `matplotlib.figure.Figure`, which a notebook shows: `.savefig(path)`.
 
     Raises:
         ValueError: for any other picture, for weights that are not those of the layer,

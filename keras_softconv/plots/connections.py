@@ -42,7 +42,7 @@ def connections(layer: BaseSoftConv, *, channel: int = 0, filter: int = 0) -> An
         filter: output channel.
 
     Returns:
-        A `matplotlib.figure.Figure`: `.savefig(path)`.
+        A `matplotlib.figure.Figure`, which a notebook shows: `.savefig(path)`.
 
     Raises:
         ValueError: for anything but a built SoftConv layer, for a channel or filter that

@@ -49,12 +49,14 @@ def alone(picture: Picture) -> Any:
 
 
 def new_figure(size: tuple[float, float]) -> Any:
-    """A figure that stands for itself: pyplot, which would keep and show it, is not asked.
+    """A figure of which pyplot, which would keep it open, does not know.
 
     Raises:
         ImportError: without matplotlib, which the package does not require.
     """
-    return library("figure").Figure(figsize=size, layout="constrained")
+    library("figure")  # the error without matplotlib is that of all pictures
+    module = import_module("keras_softconv.plots.notebook_figure")
+    return module.NotebookFigure(figsize=size, layout="constrained")
 
 
 def library(module: str) -> Any:

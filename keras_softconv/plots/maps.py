@@ -39,7 +39,7 @@ def shades(layer: BaseSoftConv, *, channel: int = 0, filter: int = 0) -> Any:
         filter: output channel.
 
     Returns:
-        A `matplotlib.figure.Figure`: `.savefig(path)`.
+        A `matplotlib.figure.Figure`, which a notebook shows: `.savefig(path)`.
 
     Raises:
         ValueError: for anything but a built SoftConv layer, for a channel or filter that
@@ -74,7 +74,7 @@ def off_template(
             are largest there, by the sum of their squares.
 
     Returns:
-        A `matplotlib.figure.Figure`: `.savefig(path)`.
+        A `matplotlib.figure.Figure`, which a notebook shows: `.savefig(path)`.
 
     Raises:
         ValueError: for anything but a built SoftConv layer, and for a position or filter

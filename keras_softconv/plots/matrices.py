@@ -42,7 +42,7 @@ def kernel_matrix(layer: BaseSoftConv) -> Any:
         layer: a built SoftConv layer.
 
     Returns:
-        A `matplotlib.figure.Figure`: `.savefig(path)`.
+        A `matplotlib.figure.Figure`, which a notebook shows: `.savefig(path)`.
 
     Raises:
         ValueError: for anything but a built SoftConv layer, and for more than 1024 rows
