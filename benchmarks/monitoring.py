@@ -8,7 +8,7 @@ that of its hundred steps (median over the rounds), and the time of the first wr
 compiles. The last columns are the seconds of one set of histograms, one set of pictures and
 one report, each of all layers, the first time and the second. Below the table are trainings
 of one epoch: what each takes longer with a monitor, from the second one on, and how much
-memory thirty of them take. Last comes the report of two layers of 1.3 million families each.
+memory thirty of them take. Last comes the report of two layers of 1.3 million families.
 """
 
 import argparse

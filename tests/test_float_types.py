@@ -28,13 +28,23 @@ GRIDS = {1: (6,), 2: (5, 4), 3: (3, 2, 3)}
 TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2}
 
 registrations = pytest.mark.parametrize("registration", ["add_loss", "regularizer"])
+BFLOAT16 = pytest.param(
+    "bfloat16", marks=[pytest.mark.slow, not_on_keras_2("has no such float type")]
+)
+float_types = pytest.mark.parametrize("floatx", ["float64", "float16", BFLOAT16])
 storages = pytest.mark.parametrize("halo", [None, 1], ids=["dense", "halo"])
 
 
 @pytest.fixture(autouse=True)
 def float32_afterwards():
+    if BACKEND == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
     yield
     set_float_type("float32")
+    if BACKEND == "jax":
+        jax.config.update("jax_enable_x64", False)
 
 
 def set_float_type(floatx) -> None:
@@ -87,13 +97,13 @@ def check_that_losses_have_the_penalty(layer, rng, rank=2, rtol=1e-5) -> None:
     found = float(model.evaluate(x, y, verbose=0))
     np.testing.assert_allclose(found, expected, rtol=rtol)
     model(x)
-    in_all = float(ops.cast(sum(model.losses), "float32"))
+    in_all = float(to_numpy(ops.cast(sum(model.losses), "float32")))
     np.testing.assert_allclose(in_all, penalty_by_numpy(layer), rtol=rtol)
     for value in layer.penalties().values():
         assert keras.backend.standardize_dtype(value.dtype) == "float32"
 
 
-@pytest.mark.parametrize("floatx", ["float64", "float16", "bfloat16"])
+@float_types
 def test_a_convolution_with_a_regularizer_trains_in_every_float_type(floatx, rng):
     set_float_type(floatx)
     x, y = examples(rng)
@@ -104,7 +114,7 @@ def test_a_convolution_with_a_regularizer_trains_in_every_float_type(floatx, rng
 
 @registrations
 @storages
-@pytest.mark.parametrize("floatx", ["float64", "float16", "bfloat16"])
+@float_types
 def test_every_float_type_of_keras(floatx, halo, registration, rng):
     set_float_type(floatx)
     layer = soft_layer(halo=halo, penalty_registration=registration)
@@ -203,9 +213,13 @@ PLACES = {
 
 
 @not_on_keras_2("has its own optimizers")
-@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
-    "floatx", ["float64", pytest.param("float16", marks=pytest.mark.slow)]
+    ("floatx", "place"),
+    [
+        ("float64", "lasso, by distance"),
+        *[pytest.param("float64", p, marks=pytest.mark.slow) for p in list(PLACES)[1:]],
+        *[pytest.param("float16", place, marks=pytest.mark.slow) for place in PLACES],
+    ],
 )
 def test_proximal_adam_and_structured_regularizers(floatx, place, rng):
     from keras_softconv.optimizers import ProximalAdam
