@@ -76,14 +76,9 @@ def test_geometry_knows_neither_keras_nor_tensors():
 
 
 def test_no_backend_is_imported_but_where_the_frameworks_differ():
-<<<<<<< ours
-    # The monitor asks JAX which process it is; compilers and gradients are each
+    # The monitor asks JAX which process it is; compilers and derivatives are each
     # framework's own. Reports have JAX compile what a storage reads, for all layers of
     # the same geometry.
-=======
-    # The monitor asks JAX which process it is; compilers and derivatives are each
-    # framework's own.
->>>>>>> theirs
     expected = {
         "gradients": {"jax"},
         "keras3": {"torch"},
