@@ -30,7 +30,7 @@ Tensor = Any
 
 # How many weights and template entries a part has, at most, unless its rows would become
 # short.
-PART_SIZE = 3 * 2**18
+PART_SIZE = 2**19
 # Slices of fewer filters than this would read the same memory again and again.
 FEWEST_FILTERS = 16
 
