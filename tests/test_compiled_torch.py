@@ -21,6 +21,7 @@ from keras_softconv.regularizers import (
     Huber,
     PairwiseL1,
 )
+from keras_softconv.weight_sharing import dense
 
 pytestmark = [
     pytest.mark.skipif(BACKEND != "torch", reason="is about what only torch has"),
@@ -70,6 +71,10 @@ def outputs_loss_and_gradients(call, model, inputs) -> list[np.ndarray]:
     return [to_numpy(tensor) for tensor in (outputs, loss, *gradients)]
 
 
+def in_all(losses) -> float:
+    return float(sum(map(to_numpy, losses)))
+
+
 def check_compiled(layer, rng, counters, sizes=(5, 3)) -> None:
     """Numbers of some batches, without graph breaks or more than two compilations."""
     import torch
@@ -99,6 +104,28 @@ def test_a_compiled_layer_has_the_same_numbers(halo, rng, counters):
 def test_every_kind_of_convolution(name, halo, rng, counters):
     layer = random_layer(CASES[name], rng, halo=halo, **STRONG)
     check_compiled(layer, rng, counters)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "same_strided",
+        *[
+            pytest.param(name, marks=slow)
+            for name in (
+                "circular_strided",
+                "causal",
+                "explicit",
+                "volume_strided",
+                "groups",
+            )
+        ],
+    ],
+)
+def test_dense_layers_too_large_for_one_product(name, rng, counters, monkeypatch):
+    monkeypatch.setattr(dense, "SMALL_KERNEL", 0)
+    layer = random_layer(CASES[name], rng, **STRONG)
+    check_compiled(layer, rng, counters, sizes=(5,))
 
 
 @slow
@@ -175,15 +202,15 @@ def test_compiled_and_uncompiled_calls_in_turn_count_once(rng, counters):
     layer = random_layer(CASES["same"], rng, halo=1, **STRONG)
     model = model_of(layer)
     compiled = torch.compile(model, backend="eager")
-    expected = float(sum(layer.penalties().values()))
+    expected = in_all(layer.penalties().values())
     for call in (model, compiled, compiled, model, compiled):
         call(batch_for(model, 3, rng))
-        np.testing.assert_allclose(float(sum(model.losses)), expected, rtol=1e-5)
+        np.testing.assert_allclose(in_all(model.losses), expected, rtol=1e-5)
     frozen = random_layer(CASES["same"], rng, **STRONG)
     frozen.trainable = False
     model = model_of(frozen)
     torch.compile(model, backend="eager")(batch_for(model, 3, rng))
-    assert sum(map(float, model.losses)) == 0
+    assert in_all(model.losses) == 0
 
 
 @slow

@@ -54,12 +54,24 @@ class DenseWeightSharing(WeightSharing):
             inputs = along(np.arange(inputs), axis, 2 * rank + 2)
             offsets = along(offsets, rank + 1 + axis, 2 * rank + 2)
             self._steps.append(tuple(map(constant, (inputs, offsets, distances))))
+        self._add_conv_arguments()
+
+    def _add_conv_arguments(self) -> None:
+        """What `product` needs to apply the shared kernel as a convolution."""
+        geometry = self.geometry
         self._pads = tuple((int(before), int(after)) for before, after in geometry.pads)
         # With circular padding, which input each padded place holds.
         self._around = [
             constant(np.arange(-before, size + after) % size)
             for (before, after), size in zip(self._pads, geometry.input_grid, strict=True)
         ]
+        # Where the last window ends: see `_without_rest`.
+        sizes = zip(geometry.input_grid, self._pads, geometry.rest, strict=True)
+        ends = [int(size + sum(pads) - rest) for size, pads, rest in sizes]
+        self._ends = ends if any(geometry.rest) else None
+        # As given, except that after a single output there is no next one.
+        axes = zip(geometry.strides, geometry.output_grid, strict=True)
+        self._strides = tuple(stride if outputs > 1 else 1 for stride, outputs in axes)
 
     # Where the members are, in each of three matrices.
 
@@ -225,18 +237,9 @@ class DenseWeightSharing(WeightSharing):
         Where there are some, torch's Conv3D with oneDNN reads beyond its memory, and where
         besides there is one output along an axis, so does TensorFlow's Conv2D.
         """
-        geometry = self.geometry
-        if not any(geometry.rest):
+        if self._ends is None:
             return inputs
-        sizes = zip(geometry.input_grid, geometry.pads, geometry.rest, strict=True)
-        ends = [size + sum(pads) - rest for size, pads, rest in sizes]
-        return inputs[:, *(slice(end) for end in ends)]
-
-    @property
-    def _strides(self) -> Shape:
-        """As they are told, but of one output there is no next: see `_without_rest`."""
-        axes = zip(self.geometry.strides, self.geometry.output_grid, strict=True)
-        return tuple(stride if outputs > 1 else 1 for stride, outputs in axes)
+        return inputs[:, *(slice(end) for end in self._ends)]
 
     def family_ids(self) -> np.ndarray:
         """Index of each kernel entry's tap in the raveled Conv kernel, -1 off template.
