@@ -193,7 +193,7 @@ def test_exported_and_loaded(images, tmp_path):
 def test_monitor_sees_what_the_dense_form_holds(images, tmp_path):
     model = soft_model(halo=1)
     model.compile("adam", "mse")
-    monitor = StructureMonitor(tmp_path)
+    monitor = StructureMonitor(tmp_path, logs="all")
     logs = model.fit(*images, verbose=0, callbacks=[monitor]).history
     layer = model.layers[0]
     kernel = np.abs(to_numpy(layer.kernel).astype("float64"))
