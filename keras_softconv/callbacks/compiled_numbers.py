@@ -74,9 +74,10 @@ class CompiledNumbers:
         scalars, of_layers = {}, []
         for path, layer in layers.items():
             members = Members(layer)
-            named = structure_numbers(layer, members) | layer.penalties()
+            parts = energies(layer, members)
+            named = structure_numbers(layer, members, parts) | layer.penalties()
             scalars |= {tag_of(path, name): value for name, value in named.items()}
-            of_layers += energies(layer, members)
+            of_layers += parts
         self._tags = list(scalars)
         return ops.stack([ops.cast(x, "float32") for x in (*scalars.values(), *of_layers)])
 

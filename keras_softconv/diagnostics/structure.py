@@ -118,7 +118,9 @@ class Members:
 
 
 def structure_numbers(
-    layer: BaseSoftConv, members: Members | None = None
+    layer: BaseSoftConv,
+    members: Members | None = None,
+    parts: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The structure of one layer's effective kernel in five numbers.
 
@@ -133,6 +135,7 @@ def structure_numbers(
     Args:
         layer: a built SoftConv layer.
         members: its members, if they are at hand.
+        parts: its `energies`, if they are at hand.
 
     Returns:
         Dict of scalar tensors.
@@ -142,7 +145,7 @@ def structure_numbers(
     deviations = in_full_precision(layer.deviations)
     _, off_template_mass = members.sharing.partition_sums(ABSOLUTE, deviations)
     least, greatest = _range(members.variances, geometry.family_sizes > 0)
-    convolution, family, off_template = energies(layer, members)
+    convolution, family, off_template = parts or energies(layer, members)
     sums = {
         "convolution": convolution,
         "family": family,
