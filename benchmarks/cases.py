@@ -77,7 +77,8 @@ class Setting:
     onednn: bool = True  # TensorFlow's own default depends on the processor
 
     def __str__(self) -> str:
-        compiler = " with XLA" if self.jit_compile and self.backend == "tensorflow" else ""
+        names = {"tensorflow": " with XLA", "torch": " compiled"}
+        compiler = names.get(self.backend, "") if self.jit_compile else ""
         library = "" if self.onednn else " without oneDNN"
         cores = f"{self.cores} core{'s' * (self.cores > 1)}"
         return f"{self.backend}{compiler}{library}, {cores}"

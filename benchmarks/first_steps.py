@@ -15,6 +15,7 @@ from laboratory import Laboratory, WorkerError, entries_of, make, run
 from reports import LEFT_OUT, print_section, short, table
 from steps import AGAINST_DENSE, AGAINST_LOCAL
 
+COMPILED = Case(16, 3, 8)
 LARGE = Case(64, 1, 2, batch=8)  # 33.5 million weights
 ON_DENSE = [DENSE, DENSE_L2, SOFT, NAIVE]
 # Without LocallyConnected2D's third implementation: half a minute, and never the best.
@@ -29,6 +30,7 @@ GRID = [
     (Setting(), AGAINST_DENSE, ON_DENSE),
     (Setting(), AGAINST_LOCAL, ON_LOCAL),
     (Setting(jit_compile=True), AGAINST_LOCAL, [HALOS[0], LOCAL[1]]),
+    (Setting("torch", jit_compile=True), COMPILED, [CONV, SOFT, HALOS[1]]),
 ]
 QUICK_GRID = [(Setting(), Case(6, 2, 3, batch=8), [DENSE_L2, SOFT])]
 

@@ -36,6 +36,8 @@ class WorkerProcess:
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "TF_ENABLE_ONEDNN_OPTS": str(int(setting.onednn)),
             "CUDA_VISIBLE_DEVICES": "",
+            # Or torch would find what it compiled for another process.
+            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
         }
         self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the worker
         self.process = subprocess.Popen(

@@ -122,6 +122,12 @@ class Worker:
 
         del self._training[name]
         keras.backend.clear_session()
+        if BACKEND == "torch":
+            # Of a code that was compiled for one model torch makes something more
+            # general for the next.
+            import torch
+
+            torch.compiler.reset()
         gc.collect()
 
     def peak(self) -> float:
