@@ -36,6 +36,13 @@ SQUARE = ((3, 3), 3, 2, {"kernel_size": 2})
 storages = pytest.mark.parametrize("halo", [None, 1], ids=["dense", "halo"])
 
 
+def in_turn(names) -> pytest.MarkDecorator:
+    """Each name with one storage, the next one with the other: a case takes seconds."""
+    return pytest.mark.parametrize(
+        ("name", "halo"), [(name, (None, 1)[n % 2]) for n, name in enumerate(names)]
+    )
+
+
 @pytest.fixture
 def counters():
     """What torch's compiler has counted since the test began."""
@@ -99,8 +106,7 @@ def test_a_compiled_layer_has_the_same_numbers(halo, rng, counters):
 
 
 @slow
-@storages
-@pytest.mark.parametrize("name", FEW)
+@in_turn(FEW)
 def test_every_kind_of_convolution(name, halo, rng, counters):
     layer = random_layer(CASES[name], rng, halo=halo, **STRONG)
     check_compiled(layer, rng, counters, sizes=(5,))
@@ -145,10 +151,9 @@ REGULARIZERS = {
 
 
 @slow
-@storages
-@pytest.mark.parametrize("kind", REGULARIZERS)
-def test_every_kind_of_regularizer(kind, halo, rng, counters):
-    ties, off_template = REGULARIZERS[kind]
+@in_turn(REGULARIZERS)
+def test_every_kind_of_regularizer(name, halo, rng, counters):
+    ties, off_template = REGULARIZERS[name]
     layer = random_layer(
         CASES["same"],
         rng,

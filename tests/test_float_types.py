@@ -241,7 +241,9 @@ def test_proximal_adam_and_structured_regularizers(floatx, place, rng):
         model.compile(ProximalAdam(0.01), "mse")
         history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
         losses.append(history.history["loss"])
-    np.testing.assert_allclose(losses[1], losses[0], rtol=TOLERANCE.get(floatx, 1e-4))
+    # Adam's slots are float16 too, and Keras's own Adam differs by as much.
+    rtol = 1e-2 if floatx == "float16" else 1e-4
+    np.testing.assert_allclose(losses[1], losses[0], rtol=rtol)
 
 
 @pytest.mark.skipif(not KERAS_2, reason="is about Keras 2")

@@ -133,6 +133,18 @@ def test_a_run_that_cannot_be_read_is_one_warning(images, tmp_path, monkeypatch)
         assert steps(events) == [2, 4, 6]
 
 
+def test_a_picture_that_cannot_be_drawn_is_one_warning(images, tmp_path, monkeypatch):
+    def fail(layer):
+        raise OSError("no space for the cache of fonts")
+
+    monkeypatch.setattr("keras_softconv.plots.legible", lambda layer: {"shades": fail})
+    monitor = StructureMonitor(tmp_path, image_freq=1)
+    with one_warning_of(tmp_path):
+        assert epochs_of(one_layer(), images, monitor, epochs=3) == 3
+    for events in read(tmp_path / "softconv").values():
+        assert steps(events) == [0, 2, 4, 6]
+
+
 def test_the_next_training_warns_again(images, tmp_path):
     (tmp_path / "file").write_text("")
     model, monitor = one_layer(), StructureMonitor(tmp_path / "file" / "logs")

@@ -61,7 +61,9 @@ def test_two_fits_in_one_process_and_a_resumed_one_make_one_curve(images, tmp_pa
 
 
 @pytest.mark.parametrize("kept", [2, 3])
-def test_what_came_after_the_last_checkpoint_is_overtaken(images, tmp_path, kept):
+def test_what_came_after_the_last_checkpoint_is_overtaken(
+    images, tmp_path, kept, monkeypatch
+):
     # `kept` steps are in the checkpoint; of 3, the start is not in the log.
     model = one_layer()
     x, y = images
@@ -71,6 +73,7 @@ def test_what_came_after_the_last_checkpoint_is_overtaken(images, tmp_path, kept
     model.save(tmp_path / "model.keras")
     fit(model, images, StructureMonitor(tmp_path), epochs=3)
     model = keras.models.load_model(tmp_path / "model.keras")
+    monkeypatch.setattr("keras_softconv.callbacks.runs._runs", {})  # another process
     fit(model, images, StructureMonitor(tmp_path), epochs=1)
     found = as_tensorboard_reads_it(tmp_path)
     assert steps(found) == [0, 2, *range(3, kept + 1), kept + 2]

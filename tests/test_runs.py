@@ -177,6 +177,32 @@ def test_a_copy_that_is_trained_beside_its_original(images, tmp_path):
     assert_own_curves(tmp_path, [[0, 2, 4], [2, 4], [2, 4]])
 
 
+@pytest.mark.skipif(KERAS_2, reason="saves without the optimizer's steps")
+@compiles_much
+def test_trials_that_begin_with_a_saved_model(images, tmp_path):
+    model = one_layer()
+    fit(model, images, epochs=1)
+    model.save(tmp_path / "model.keras")
+    for _ in range(2):
+        model = keras.models.load_model(tmp_path / "model.keras")
+        fit(model, images, StructureMonitor(tmp_path), epochs=1)
+        del model
+    assert_own_curves(tmp_path, [[2, 4]] * 2)
+
+
+@compiles_much
+def test_a_model_that_is_saved_between_two_scalars_is_recognised(
+    images, tmp_path, monkeypatch
+):
+    model = one_layer()
+    fit(model, images, StructureMonitor(tmp_path, 3), epochs=2)
+    model.save(tmp_path / "model.keras")  # at step 4, of which there are no scalars
+    monkeypatch.setattr("keras_softconv.callbacks.runs._runs", {})  # another process
+    again = keras.models.load_model(tmp_path / "model.keras")
+    fit(again, images, StructureMonitor(tmp_path, 3), epochs=1)
+    assert_own_curves(tmp_path, [[0, 3, 6]])
+
+
 @compiles_much
 def test_another_model_at_the_same_step_is_told_by_its_weights(images, tmp_path):
     # Neither leaves the convolution, so that their shares and variances are alike.

@@ -46,8 +46,8 @@ IMAGES = {
     "convolution.",
 }
 STATE_DESCRIPTION = (
-    "For each layer the energies that its share is made of. They tell one model from "
-    "another, so that a training that is resumed goes on with its own curves."
+    "For each layer the energies that its share is made of. They identify a "
+    "model, so that a training that is resumed goes on with its own curves."
 )
 REPORT = (
     "How convolutional each layer is at the end of the training, and which weights stand "

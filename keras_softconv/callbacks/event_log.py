@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_softconv.callbacks.log_folder import GrowingFile, joined, made_new, names_in
+from keras_softconv.callbacks.log_folder import (
+    GrowingFile,
+    joined,
+    make_new_folder,
+    names_in,
+)
 
 HISTOGRAM_BUCKETS = 30
 
@@ -118,7 +123,7 @@ class EventLog:
         """Write what was collected, or raise the error of the file system and drop it."""
         records, self._records = self._records, []
         if self._file is None:
-            made_new(self._folder)
+            make_new_folder(self._folder)
             self._file = GrowingFile(joined(self._folder, _new_name()))
         if not self._file.size:
             restart = [] if self._begins_at is None else [_restart(self._begins_at)]
@@ -169,7 +174,7 @@ def _version() -> bytes:
 
 
 def _restart(step: int) -> bytes:
-    """Tells readers to forget what earlier files say of this step and later ones.
+    """Makes readers forget what earlier files say of this step and later ones.
 
     TensorBoard takes the first such message of a run for its beginning.
     """

@@ -31,7 +31,7 @@ def standardize_log_dir(log_dir: Any) -> Path | str:
         )
     scheme = SCHEME.match(address)
     if scheme is None:
-        return Path(address)
+        return Path(os.path.abspath(address))
     if scheme[2] == "/":
         raise ValueError(
             f"`log_dir` begins with '{scheme[0]}', where the address of a remote file "
@@ -39,7 +39,7 @@ def standardize_log_dir(log_dir: Any) -> Path | str:
             f"one of them: give a string such as '{scheme[1]}://bucket/logs'."
         )
     _check_file_system(address, scheme[1])
-    return address
+    return address.rstrip("/")
 
 
 def _check_file_system(address: str, scheme: str) -> None:
@@ -77,7 +77,7 @@ def joined(folder: Path | str, name: str) -> Path | str:
     """The path of something within a folder."""
     if isinstance(folder, Path):
         return folder / name
-    return f"{folder.rstrip('/')}/{name}"
+    return f"{folder}/{name}"
 
 
 def names_in(folder: Path | str) -> list[str]:
@@ -90,10 +90,10 @@ def names_in(folder: Path | str) -> list[str]:
     return sorted(name.rstrip("/") for name in gfile.listdir(folder))
 
 
-def made_new(folder: Path | str) -> bool:
+def make_new_folder(folder: Path | str) -> bool:
     """Make a folder and those around it; False if it was there before.
 
-    On local file systems no two processes are told that they have made the same folder.
+    On local file systems only one of several processes gets True for the same folder.
     """
     if isinstance(folder, Path):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -185,10 +185,11 @@ class Attempts:
         except Exception as error:
             now = time.monotonic()
             self._not_before = now + PATIENCE * (now - begin)
-            self._warn(error)
+            self.warn(error)
             return None
 
-    def _warn(self, error: Exception) -> None:
+    def warn(self, error: Exception) -> None:
+        """Name the folder and the error, if this is the first one."""
         if self._has_warned:
             return
         self._has_warned = True

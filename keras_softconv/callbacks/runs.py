@@ -1,6 +1,5 @@
 """Which run of a log folder belongs to which model: no two models share a curve."""
 
-import gc
 import re
 import weakref
 from dataclasses import dataclass, field
@@ -11,14 +10,19 @@ import numpy as np
 
 from keras_softconv.callbacks.dashboard import RUN, STATE
 from keras_softconv.callbacks.event_log import values_of
-from keras_softconv.callbacks.log_folder import Attempts, joined, made_new, names_in
+from keras_softconv.callbacks.log_folder import (
+    Attempts,
+    joined,
+    make_new_folder,
+    names_in,
+)
 from keras_softconv.compat import keras
 
 States = dict[int, np.ndarray]
 
 RUN_NAME = re.compile(rf"{RUN}(_(\d+)_.*)?")
 
-# Sums over the same weights differ so much from one backend or machine to another.
+# Sums over the same weights differ by less than this factor between backends and machines.
 SAME = 1e-5
 
 
@@ -30,8 +34,9 @@ class Run:
         log_dir: the folder that the runs of a monitor are in.
         folder: of the run.
         model: weak reference to the model that writes there, or was the last to do so.
-        last_step: the last step that was written, None before the first.
-        begins_at: what the run has at this step and later is overtaken by what is written
+        last_step: the step of the last scalars, None before the first.
+        reached: the step that the model has reached.
+        begins_at: what the run has at this step and later is replaced by what is written
             next; None if nothing is.
     """
 
@@ -39,36 +44,25 @@ class Run:
     folder: Path | str
     model: Any = field(default=lambda: None)
     last_step: int | None = None
+    reached: int = 0
     begins_at: int | None = None
-
-    def is_of(self, model: keras.Model) -> bool:
-        return self.model() is model
-
-    def may_be_resumed_at(self, now: "Moment") -> bool:
-        """Whether no other model in this process has gone on from there.
-
-        A model that a backup has been restored to is not another one, but the same that is
-        made again.
-        """
-        if self.last_step is None or self.last_step <= now.step or now.was_restored:
-            return True
-        gc.collect()  # A model that nobody can train any more may still be in memory.
-        return self.model() is None
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a training stands when it begins to write.
+    """Where a training is when its log is opened.
 
     Args:
         step: of the optimizer.
         state: float32 numbers of the weights, which no other model has at this step.
+        began_at: the step at which the training began.
         was_restored: whether a callback of the same `fit` has brought the model there, as
             `BackupAndRestore` does.
     """
 
     step: int
     state: np.ndarray
+    began_at: int
     was_restored: bool
 
 
@@ -77,64 +71,72 @@ class Moment:
 _runs: dict[Path | str, Run] = {}
 
 
-def run_of(model: keras.Model, log_dir: Path | str, now: Moment, attempts: Attempts) -> Run:
-    """The run that a model goes on with, or a new one.
+def choose_run(
+    model: keras.Model, log_dir: Path | str, now: Moment, attempts: Attempts
+) -> Run:
+    """Continue a run of a model, or begin a new one.
 
     A model goes on with the run that it wrote last, unless it is back at step 0 and so
     begins another training. A model that this process has not logged before goes on with
-    the run that has the very state of its weights at its step. All others get a run of
-    their own, `softconv`, `softconv_2_<model name>` and so on.
+    the run that has its weights at its step, if no other model of this process has gone
+    on from there. All others get a run of their own, `softconv`,
+    `softconv_2_<model name>` and so on.
 
     Args:
         model: the model that is trained.
         log_dir: the folder that the runs are in.
-        now: where the training stands.
-        attempts: calls what reads files, and may fail.
+        now: where the training is.
+        attempts: says so if a run cannot be read.
     """
-    run = _own_run(model, log_dir, now, attempts) or _resumed_run(log_dir, now, attempts)
-    if run is None:
-        run = _new_run(model, log_dir)
+    run = None
+    if now.began_at > 0:
+        run = _continue_own_run(model, log_dir, now, attempts)
+        run = run or _resume_run(log_dir, now, attempts)
+    elif (own := _own_run(model, log_dir)) is not None and own.reached == 0:
+        run = own
+        run.begins_at = None
+    run = run or _begin_run(model, log_dir)
     _runs[run.folder] = run
     run.model = weakref.ref(model)
     return run
 
 
-def _own_run(
+def _own_run(model: keras.Model, log_dir: Path | str) -> Run | None:
+    """The run that this process has begun or continued last with a model."""
+    own = [r for r in _runs.values() if r.log_dir == log_dir and r.model() is model]
+    return own[-1] if own else None
+
+
+def _continue_own_run(
     model: keras.Model, log_dir: Path | str, now: Moment, attempts: Attempts
 ) -> Run | None:
-    own = [run for run in _runs.values() if run.log_dir == log_dir and run.is_of(model)]
-    if not own:
+    run = _own_run(model, log_dir)
+    if run is None:
         return None
-    run = own[-1]
-    last_step = run.last_step or 0
-    if now.step == 0 and last_step > 0:
-        return None
-    if now.step < last_step:
-        return _going_back(run, now, _states(run, attempts))
+    if now.step < run.reached:
+        return _go_back(run, now, _states(run, attempts))
     run.begins_at = None
     return run
 
 
-def _resumed_run(log_dir: Path | str, now: Moment, attempts: Attempts) -> Run | None:
-    if now.step == 0:
-        return None
+def _resume_run(log_dir: Path | str, now: Moment, attempts: Attempts) -> Run | None:
+    """Continue the run that has this state of a model, the latest one first."""
     folders = [joined(log_dir, name) for name in reversed(_run_names(log_dir))]
     runs = [_runs.get(folder) or Run(log_dir, folder) for folder in folders]
-    runs = [run for run in runs if run.may_be_resumed_at(now)]
-    states = [_states(run, attempts) for run in runs]
-    for run, of_run in zip(runs, states, strict=True):
-        if _has_state(of_run, now):
-            return _going_back(run, now, of_run)
-    if now.was_restored:
-        for run, of_run in zip(runs, states, strict=True):
-            if min(of_run, default=now.step) < now.step:
-                return _going_back(run, now, of_run)
-    return None
-
-
-def _states(run: Run, attempts: Attempts) -> States:
-    """The numbers of the weights that are in the log, by step."""
-    return attempts(values_of, run.folder, STATE) or {}
+    begun_before = []
+    for run in runs:
+        if run.reached > now.step and not now.was_restored:
+            continue  # another model has gone on from there
+        states = _states(run, attempts)
+        if _has_state(states, now):
+            return _go_back(run, now, states)
+        if min(states, default=now.step) < now.step:
+            begun_before.append((max(states), run, states))
+    if not now.was_restored or not begun_before:
+        return None
+    # A backup can be made between two steps of the log. It is that of the longest run.
+    _, run, states = max(begun_before, key=lambda one: one[0])
+    return _go_back(run, now, states)
 
 
 def _run_names(log_dir: Path | str) -> list[str]:
@@ -147,6 +149,16 @@ def _number(name: re.Match) -> int:
     return int(name[2] or 1)
 
 
+def _states(run: Run, attempts: Attempts) -> States:
+    """The numbers of the weights that are in the log, by step."""
+    try:
+        return values_of(run.folder, STATE)
+    # Every file system raises errors of its own kind.
+    except Exception as error:
+        attempts.warn(error)
+        return {}
+
+
 def _has_state(states: States, now: Moment) -> bool:
     state = states.get(now.step)
     if state is None or state.shape != now.state.shape:
@@ -154,22 +166,23 @@ def _has_state(states: States, now: Moment) -> bool:
     return np.allclose(state, now.state, rtol=SAME, atol=0, equal_nan=True)
 
 
-def _going_back(run: Run, now: Moment, states: States) -> Run:
-    """The run, of which what comes after this moment is overtaken."""
+def _go_back(run: Run, now: Moment, states: States) -> Run:
+    """Let the run go on from this moment: what comes after it is replaced."""
     is_written = _has_state(states, now)
     run.last_step = now.step if is_written else None
+    run.reached = now.step
     run.begins_at = now.step + 1 if is_written else now.step
     return run
 
 
-def _new_run(model: keras.Model, log_dir: Path | str) -> Run:
-    names = _run_names(log_dir)
-    number = len(names)
+def _begin_run(model: keras.Model, log_dir: Path | str) -> Run:
+    number = len(_run_names(log_dir))
     while True:
         number += 1
         name = RUN if number == 1 else f"{RUN}_{number}_{_as_file_name(model.name)}"
         folder = joined(log_dir, name)
-        if made_new(folder):
+        # Some remote file systems have no folders without files in them.
+        if folder not in _runs and make_new_folder(folder):
             return Run(log_dir, folder, begins_at=0)
 
 

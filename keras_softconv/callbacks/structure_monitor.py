@@ -11,7 +11,7 @@ from keras_softconv.callbacks.compiled_numbers import CompiledNumbers, Layers, M
 from keras_softconv.callbacks.dashboard import WHOLE_MODEL
 from keras_softconv.callbacks.fresh_copies import FreshCopies
 from keras_softconv.callbacks.log_folder import Attempts, standardize_log_dir
-from keras_softconv.callbacks.runs import Moment, run_of
+from keras_softconv.callbacks.runs import Moment, choose_run
 from keras_softconv.callbacks.structure_log import StructureLog
 from keras_softconv.compat import keras, ops
 from keras_softconv.diagnostics import soft_layers
@@ -88,18 +88,19 @@ class StructureMonitor(FreshCopies):
     """
 
     of_training = (
-        "_numbers",  # the compiled program
-        "_watched",  # the model that the other attributes are about
-        "_own_steps",  # counted where the model has no optimizer
-        "_step_of_model",  # its step when `fit` was given this callback
-        "_was_restored",  # whether another callback has moved the model to another step
-        "_run",
-        "_log",
-        "_attempts",
-        "_warned",  # which warnings this training has had
-        "_last_step",  # of the scalars
-        "_last_pictures",  # their step
-        "_epoch_step",  # the step at which this epoch began, None before the first
+        "_numbers",  # This is the compiled program.
+        "_watched",  # This is the model that the following attributes are about.
+        "_own_steps",  # Steps are counted here where the model has no optimizer.
+        "_step_of_model",  # The model was at this step when `fit` was given the callback.
+        "_was_restored",  # Another callback has moved the model to another step.
+        "_began_at",  # The first epoch of this training began at this step, or None.
+        "_run",  # The scalars of this training go there.
+        "_log",  # It is opened with the first scalars.
+        "_attempts",  # It catches what fails because of the log.
+        "_warned",  # This training has given these warnings.
+        "_last_step",  # The last scalars were those of this step.
+        "_last_pictures",  # The last pictures were those of this step.
+        "_epoch_step",  # This epoch began at this step.
         "on_train_batch_end",
     )
 
@@ -143,7 +144,7 @@ class StructureMonitor(FreshCopies):
         self._run = self._log = None
         self._attempts = Attempts(self.log_dir)
         self._warned = set()
-        self._epoch_step = None
+        self._began_at = self._epoch_step = None
 
     @property
     def run_dir(self) -> Path | str | None:
@@ -165,8 +166,9 @@ class StructureMonitor(FreshCopies):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Not in `on_train_begin`, where `BackupAndRestore` may still have to restore.
-        if self._epoch_step is None:
-            self._was_restored = self._step() != self._step_of_model
+        if self._began_at is None:
+            self._began_at = self._step()
+            self._was_restored = self._began_at != self._step_of_model
             self._write_start()
         self._epoch_step = self._step()
 
@@ -193,11 +195,13 @@ class StructureMonitor(FreshCopies):
             return
         if self.update_freq == "epoch":
             self._write(numbers)
+        else:
+            self._write_state(numbers)
         self._write_pictures(epoch + 1)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         if self._log is not None and self._layers() and _sees_all_weights():
-            self._log.report(self._layers(), self._step())
+            self._attempts(self._log.report, self._layers(), self._step())
         self._log = None
 
     def _check_layers(self) -> None:
@@ -266,31 +270,41 @@ class StructureMonitor(FreshCopies):
         if self._run is None:
             self._choose_run(numbers)
         if self._run is not None:
-            self._open_log()
-            self._log.numbers(numbers, step)
-            self._run.last_step = step
+            self._attempts(lambda: self._opened_log().numbers(numbers, step))
+            self._run.last_step = self._run.reached = step
+
+    def _write_state(self, numbers: ModelNumbers) -> None:
+        """Let a model that is saved at the end of this epoch be recognised later."""
+        step = self._step()
+        if self._run is not None and step != self._last_step:
+            self._attempts(lambda: self._opened_log().state(numbers, step))
+            self._run.reached = step
 
     def _write_pictures(self, epochs: int) -> None:
         step = self._step()
         if self._run is None or not _sees_all_weights() or step == self._last_pictures:
             return
         self._last_pictures = step
-        self._open_log()
+        layers = self._layers()
         if self.histogram_freq and epochs % self.histogram_freq == 0:
-            self._log.histograms(self._layers(), step)
+            self._attempts(lambda: self._opened_log().histograms(layers, step))
         if self.image_freq and epochs % self.image_freq == 0:
-            self._log.pictures(self._layers(), step)
+            self._attempts(lambda: self._opened_log().pictures(layers, step))
 
     def _choose_run(self, numbers: ModelNumbers) -> None:
         """Find the run of this model, in the process that writes."""
-        if _process()[0] == 0:
-            now = Moment(self._step(), numbers.energies.ravel(), self._was_restored)
-            arguments = (self.model, self.log_dir, now, self._attempts)
-            self._run = self._attempts(run_of, *arguments)
+        if _process()[0] != 0:
+            return
+        state = numbers.energies.ravel()
+        began_at = self._step() if self._began_at is None else self._began_at
+        now = Moment(self._step(), state, began_at, self._was_restored)
+        arguments = (self.model, self.log_dir, now, self._attempts)
+        self._run = self._attempts(choose_run, *arguments)
 
-    def _open_log(self) -> None:
+    def _opened_log(self) -> StructureLog:
         if self._log is None:
-            self._log = StructureLog(self._run, self._layers(), self._attempts)
+            self._log = StructureLog(self._run, self._layers())
+        return self._log
 
 
 def _process() -> tuple[int, int]:

@@ -15,7 +15,10 @@ class NotebookFigure(Figure):
     `_repr_png_`: the picture is there once.
     """
 
-    def _repr_png_(self) -> bytes:
-        png = BytesIO()
-        self.savefig(png, format="png", dpi=DOTS_PER_INCH)
-        return png.getvalue()
+    def png(self) -> bytes:
+        """The figure as the content of a PNG file."""
+        content = BytesIO()
+        self.savefig(content, format="png", dpi=DOTS_PER_INCH)
+        return content.getvalue()
+
+    _repr_png_ = png
