@@ -118,7 +118,7 @@ class TestWeightsAlone:
             found = tuple(layer.get_build_config()["input_shape"])
             assert found == (None, *case.input_shape)
         else:
-            message = "do not tell the shape of its input.*Give the `input_shape`"
+            message = "do not show the shape of its input.*Give the `input_shape`"
             with pytest.raises(ValueError, match=message):
                 from_locally_connected(case.config, weights)
 
@@ -292,6 +292,13 @@ class TestBeforeWeightsAreLoaded:
         check_soft(copy, 2)
         y = old_layers.outputs_of(IMAGE, weights, x)
         np.testing.assert_allclose(to_numpy(copy(x)), y, rtol=1e-5, atol=1e-5)
+
+    def test_its_weights_cannot_be_read(self, layer):
+        message = r"kernel of layer '.*' has no value yet.*Load them.*use SoftConv2D with"
+        with pytest.raises(ValueError, match=message):
+            layer.get_weights()
+        with pytest.raises(ValueError, match=message):
+            _ = layer.weights[0].value
 
     def test_it_is_saved_as_it_is(self, layer, rng, tmp_path):
         x = rng.normal(size=(3, *IMAGE.input_shape)).astype("float32")

@@ -106,14 +106,14 @@ def from_locally_connected(
 ) -> BaseSoftConv:
     """A SoftConv layer that computes what a locally connected layer of Keras 2 computes.
 
-    For whoever has weights but no file that Keras can load. What the layer holds is told
-    by `legacy_objects`.
+    This is for weights without a file that Keras can load. `legacy_objects` says what the
+    layer holds.
 
     Args:
         config: `layer.get_config()` of the old layer.
         weights: `layer.get_weights()` of the old layer, `[kernel]` or `[kernel, bias]`.
         input_shape: shape of one input, without the batch axis. It may be left out where
-            the weights tell it: with `implementation=2`, and with strides of 1 if there is
+            the weights show it: with `implementation=2`, and with strides of 1 if there is
             a bias or if the layer has one axis and `implementation=1`.
 
     Returns:
@@ -140,14 +140,14 @@ def from_locally_connected(
 
 
 def _input_shape_of(layer: OldLocallyConnected, weights: list[np.ndarray]) -> Shape:
-    """The shape of one input, as far as the weights tell it."""
+    """The shape of one input, as far as the weights show it."""
     kernel, rank = weights[0], layer.rank
     if layer.implementation == 2 and kernel.ndim == 2 * rank + 2:
         return kernel.shape[: rank + 1]
     output_grid = _output_grid_of(layer, weights)
     if output_grid is None or max(layer.strides) > 1:
         raise ValueError(
-            f"The weights of locally connected layer '{layer.name}' do not tell the shape "
+            f"The weights of locally connected layer '{layer.name}' do not show the shape "
             "of its input. Expected implementation=2, or strides of 1 and a bias. "
             f"Received: implementation={layer.implementation}, strides={layer.strides}, "
             f"use_bias={layer.use_bias}, weights of shapes {[w.shape for w in weights]}. "

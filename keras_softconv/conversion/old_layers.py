@@ -175,9 +175,9 @@ class OldLocallyConnected:
 
     def load_assigned(self) -> None:
         """Load the weights of an old `.h5` file if all of them have been assigned."""
-        values = [weight.value for weight in self._awaited.weights]
-        if all(value is not None for value in values):
-            self.load_old_weights(values)
+        weights = self._awaited.weights
+        if all(weight.is_loaded for weight in weights):
+            self.load_old_weights([weight.value for weight in weights])
 
     def load_old_weights(self, weights: list[np.ndarray]) -> None:
         """Compute what a locally connected layer computes, and become a SoftConv layer.
@@ -228,7 +228,7 @@ class AwaitedWeight:
     Args:
         name: 'kernel' or 'bias'.
         shape: in the file.
-        layer: that is told when a value is assigned.
+        layer: loads its weights when the last value is assigned.
     """
 
     trainable = True
@@ -239,11 +239,29 @@ class AwaitedWeight:
         self.path = f"{layer.name}/{name}"
         self.shape = shape
         self.dtype = layer.variable_dtype
-        self.value = None
+        self._value = None
         self._layer = layer
 
+    @property
+    def is_loaded(self) -> bool:
+        return self._value is not None
+
+    @property
+    def value(self) -> np.ndarray:
+        if self._value is None:
+            raise ValueError(
+                f"The {self.name} of layer '{self._layer.name}' has no value yet. Expected "
+                "the weights of an old file before the layer is trained or its weights are "
+                "read. Load them by `load_weights` or `set_weights`. To train a new layer "
+                f"use {self._layer.soft.__name__} with `halo=0`."
+            )
+        return self._value
+
+    def numpy(self) -> np.ndarray:
+        return self.value
+
     def assign(self, value: Any) -> None:
-        self.value = np.asarray(value)
+        self._value = np.asarray(value)
         self._layer.load_assigned()
 
 

@@ -14,6 +14,9 @@ TABLES = (
     "remarkable_by_filter",
 )
 
+# Where a table has no rows, it has its columns nevertheless.
+COLUMNS = {"problem_children": ["family", "position", "value", "mean", "score"]}
+
 
 def frame_of(reports: Sequence[LazyDict], table: str | None, add_layer: bool) -> Any:
     """A `pandas.DataFrame` of the reports of some layers.
@@ -38,7 +41,7 @@ def frame_of(reports: Sequence[LazyDict], table: str | None, add_layer: bool) ->
         return pandas.DataFrame(rows).set_index("layer")
     frames = []
     for report in reports:
-        frame = pandas.DataFrame(_columns(report, table))
+        frame = pandas.DataFrame(_columns(report, table), columns=COLUMNS.get(table))
         if add_layer:
             frame.insert(0, "layer", report["layer"])
         frames.append(frame)

@@ -159,7 +159,7 @@ class _Values:
         values = weights[weights != 0]
         if self._found is None:
             self._found = np.empty(self._size, weights.dtype)
-        # The void entries of a diverged halo can be NaN.
+        # The padding entries of a diverged halo can be NaN.
         values = values[: self._size - self._count]
         self._found[self._count : self._count + len(values)] = values
         self._count += len(values)

@@ -61,7 +61,7 @@ class FetchedMembers(Members):
 
     @property
     def template(self) -> np.ndarray:
-        """The stored deviations on the template; any number where void."""
+        """The stored deviations on the template; any number for padding entries."""
         return self._template
 
     def _without_void(self, template: np.ndarray) -> np.ndarray:

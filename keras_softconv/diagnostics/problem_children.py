@@ -25,7 +25,7 @@ NEGLIGIBLE = 0.01
 
 
 def scores(members: Members) -> np.ndarray:
-    """How far each member stands out, `(*output_grid, families)`; 0 where void.
+    """How far each member stands out, `(*output_grid, families)`; 0 for padding.
 
         score   = |w - median_g| / sigma
         sigma^2 = max_g (n_g s_g^2 + 4 s_layer^2) / (n_g + 4) + (r / 350)^2
@@ -98,7 +98,7 @@ class Scores:
         scale: of the layer.
 
     Attributes:
-        scores: `(positions, families)`, 0 where void or not finite.
+        scores: `(positions, families)`, 0 for padding and what is not finite.
         expected: how many of these scores would be above 3.5 by chance.
     """
 

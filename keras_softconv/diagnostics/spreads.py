@@ -58,7 +58,7 @@ class Layout:
 
 
 def is_member(geometry: Geometry) -> np.ndarray:
-    """False where void, `(positions, taps)`; for NumPy, as `WeightSharing.is_member`."""
+    """`WeightSharing.is_member` in NumPy, `(positions, taps)`: False for padding."""
     rank = len(geometry.kernel_size)
     mesh = reduce(np.logical_and.outer, geometry.has_member)  # output, tap, output, tap...
     mesh = mesh.transpose(*range(0, 2 * rank, 2), *range(1, 2 * rank, 2))
@@ -117,7 +117,7 @@ def spreads_of(values: np.ndarray, layout: Layout) -> Spreads:
     """The spreads of families.
 
     Args:
-        values: `(positions, taps, families of a tap)`; any number where void.
+        values: `(positions, taps, families of a tap)`; any number for padding entries.
         layout: of the members.
     """
     shape = (len(layout.rows), *values.shape[1:])
