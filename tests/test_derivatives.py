@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from backends import BACKEND, at_once, gradients, tensorflow_only
+from backends import BACKEND, at_once, gradients, not_on_keras_2, tensorflow_only
 from conv_cases import CASES
 from keras import ops, regularizers
 from keras.ops import convert_to_numpy as to_numpy
@@ -12,7 +12,10 @@ from keras_softconv.geometry import Geometry
 from keras_softconv.weight_sharing import ABSOLUTE, SQUARE, weight_sharing_of
 
 # Torch says so of itself, where its forward mode is imported.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    not_on_keras_2("has no calls with weights that are given"),
+]
 
 PENALTIES = {
     "ridge": (regularizers.L2(0.3), regularizers.L2(0.2)),
