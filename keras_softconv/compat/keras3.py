@@ -67,4 +67,5 @@ def pad(tensor: Tensor, widths: tuple[tuple[int, int], ...]) -> Tensor:
         return keras.ops.pad(tensor, widths)
     import torch
 
+    tensor = keras.ops.convert_to_tensor(tensor)
     return torch.nn.functional.pad(tensor, [w for pair in reversed(widths) for w in pair])
