@@ -248,7 +248,13 @@ def _pyplot() -> Any:
 
 
 def _check_data(data: Any) -> None:
-    _check_not_one_shot("data", data)
+    _check_not_one_shot(
+        "data",
+        data,
+        "Give arrays, a `keras.utils.PyDataset`, a `tf.data.Dataset` or a torch "
+        "`DataLoader`. Batches that fit in memory can be put together into a pair of "
+        "arrays `(x, y)`.",
+    )
     if isinstance(data, (tuple, list)) and len(data) != 2:
         raise ValueError(
             "`data` must be a pair of arrays `(x, y)` or a dataset. Received: a "
@@ -256,7 +262,7 @@ def _check_data(data: Any) -> None:
         )
 
 
-def _check_not_one_shot(name: str, data: Any) -> None:
+def _check_not_one_shot(name: str, data: Any, remedy: str) -> None:
     """Raise `ValueError` for an iterator, which is empty after the first strength."""
     parts = data if isinstance(data, (tuple, list)) else (data,)
     for part in parts:
@@ -264,9 +270,7 @@ def _check_not_one_shot(name: str, data: Any) -> None:
             raise ValueError(
                 f"`{name}` must be something that can be read again at each strength. "
                 f"Received: a {type(part).__name__}, an iterator that is empty after it "
-                "was read once. Give arrays, a `keras.utils.PyDataset`, a "
-                "`tf.data.Dataset` or a torch `DataLoader`. Batches that fit in memory "
-                "can be put together into a pair of arrays `(x, y)`."
+                f"was read once. {remedy}"
             )
 
 
@@ -306,7 +310,7 @@ def _standardize_strengths(strengths: Any) -> list[tuple[float, float]]:
 
 
 def _standardize_validation_data(data: Any) -> tuple[Any, Any]:
-    _check_not_one_shot("validation_data", data)
+    _check_not_one_shot("validation_data", data, "Give a pair of arrays `(x, y)`.")
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise ValueError(
             "`validation_data` must be a pair of arrays `(x, y)`, for standard errors over "

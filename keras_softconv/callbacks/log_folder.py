@@ -26,8 +26,8 @@ def standardize_log_dir(log_dir: Any) -> Path | str:
     address = os.path.expanduser(os.fsdecode(log_dir)) if is_path else ""
     if not is_path or os.path.isfile(address):
         raise ValueError(
-            "`log_dir` must be the path of a folder, which is made if need be. "
-            f"Received: log_dir={log_dir!r}. Give a folder such as 'logs'."
+            "`log_dir` must be the path of a folder, which is made if need be, and not of "
+            f"a file. Received: log_dir={log_dir!r}. Give a folder such as 'logs'."
         )
     scheme = SCHEME.match(address)
     if scheme is None:
@@ -196,6 +196,7 @@ class Attempts:
         warnings.warn(
             f"StructureMonitor cannot read or write its log directory '{self._log_dir}': "
             f"{type(error).__name__}: {error}. The training goes on, and what cannot be "
-            "written is left out of the log. Free space there, or give another `log_dir`.",
+            "written is left out of the log. Make space or the folder writable, or give "
+            "another `log_dir`.",
             stacklevel=2,
         )
