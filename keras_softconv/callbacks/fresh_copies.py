@@ -5,7 +5,7 @@ from typing import Any
 
 from keras_softconv.compat import keras
 
-# Where Keras 3 and Keras 2 keep what `fit` gives to a callback.
+# Every Keras stores what `fit` gives to a callback under some of these names.
 GIVEN_BY_FIT = ("_model", "model", "params", "validation_data")
 
 
