@@ -44,9 +44,13 @@ COPIES = {
     "pickle": lambda one: pickle.loads(pickle.dumps(one)),
     "clone": sklearn.clone,
 }
+each_copy = pytest.mark.parametrize(
+    "kind",
+    ["deepcopy", *(pytest.param(k, marks=pytest.mark.slow) for k in list(COPIES)[1:])],
+)
 
 
-@pytest.mark.parametrize("kind", COPIES)
+@each_copy
 def test_a_copied_monitor_has_the_arguments_alone(images, tmp_path, kind):
     monitor = StructureMonitor(tmp_path, 1, histogram_freq=2, logs="all")
     copies = [COPIES[kind](monitor)]
@@ -68,7 +72,7 @@ def test_a_copied_monitor_has_the_arguments_alone(images, tmp_path, kind):
 
 
 @compiles_much
-@pytest.mark.parametrize("kind", COPIES)
+@each_copy
 def test_copied_callbacks_that_move_strengths(images, kind):
     x, y = images
     adaptive = AdaptiveStrengths(x, y, update_freq=1, probes=1)
