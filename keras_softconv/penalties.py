@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
-from keras_softconv.compat import keras, ops, running_traces, trace_of
+from keras_softconv.compat import is_stateless, keras, ops, running_traces, trace_of
 from keras_softconv.regularizers import (
     Layout,
     in_best_form,
@@ -26,7 +26,8 @@ class Reading:
 
     On JAX an optimizer's update is given the variables that it trains and no others. So it
     takes what the penalties have read in the forward pass before it, as long as both are
-    compiled into one function. In any other update the variable itself is read.
+    compiled into one function, or Keras computes both without compiling. In any other
+    update the variable itself is read.
 
     Args:
         variable: what is read.
@@ -37,16 +38,15 @@ class Reading:
     def __init__(self, variable: keras.Variable, *, may_change: bool = True) -> None:
         self.variable = variable
         self._may_change = may_change
-        # What the last forward pass that JAX traced has read, and in which trace.
-        self._traced: tuple[Tensor, Any] | None = None
+        # What the last forward pass has read on JAX, and in which trace, None for none.
+        self._read: tuple[Tensor, Any] | None = None
 
     def now(self) -> Tensor:
         """The variable's value."""
         value = ops.convert_to_tensor(self.variable)
         if keras.backend.backend() == "jax":
-            traces = running_traces()
-            trace = trace_of(value) or next(iter(traces), None)
-            self._traced = None if trace is None else (value, trace)
+            trace = trace_of(value) or next(iter(running_traces()), None)
+            self._read = value, trace
         return value
 
     def last(self) -> Tensor:
@@ -59,9 +59,10 @@ class Reading:
         if keras.backend.backend() != "jax":
             return ops.convert_to_tensor(self.variable)
         traces = running_traces()
-        if self._traced is not None:
-            value, trace = self._traced
-            if any(trace is running for running in traces):
+        if self._read is not None:
+            value, trace = self._read
+            is_uncompiled = trace is None and not traces and is_stateless()
+            if is_uncompiled or any(trace is running for running in traces):
                 return value
         value = ops.convert_to_tensor(self.variable)
         if traces and self._may_change and trace_of(value) is None:

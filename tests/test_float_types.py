@@ -238,12 +238,11 @@ def test_proximal_adam_and_structured_regularizers(floatx, place, rng):
         for weight in layer.trainable_weights:
             weight.assign(weights.normal(size=weight.shape))
         x, y = examples(np.random.default_rng(2))
-        model.compile(ProximalAdam(0.01), "mse")
+        # Squares of gradients are 0 in float16, and Keras's own epsilon is too small then.
+        model.compile(ProximalAdam(0.01, epsilon=0.1), "mse")
         history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
         losses.append(history.history["loss"])
-    # Adam's slots are float16 too, and Keras's own Adam differs by as much.
-    rtol = 1e-2 if floatx == "float16" else 1e-4
-    np.testing.assert_allclose(losses[1], losses[0], rtol=rtol)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=TOLERANCE.get(floatx, 1e-4))
 
 
 @pytest.mark.skipif(not KERAS_2, reason="is about Keras 2")

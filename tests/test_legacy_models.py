@@ -426,7 +426,7 @@ def test_a_whole_network_that_keras_2_wrote(folder, tmp_path):
     data = np.load(folder / "network.h5.npz")
     check_predictions(model, data["x"], data["y"])
     check_whole(model)
-    assert model.loss is keras.losses.mean_squared_error
+    assert model.loss == "mean_squared_error"
     model.compile("adam", "mse")  # as after every compiled file
     model.get_layer("second").tie_strength.assign(1.0)
     losses = model.fit(data["x"], data["y"] + 1, epochs=3, verbose=0).history["loss"]

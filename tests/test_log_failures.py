@@ -85,7 +85,8 @@ def test_a_disk_that_was_always_full_leaves_no_file(images, tmp_path, size):
 
 
 @pytest.mark.parametrize("removed", ["softconv", "."])
-def test_a_folder_that_is_gone_is_made_again(images, tmp_path, removed):
+def test_a_folder_that_is_gone_is_made_again(images, tmp_path, removed, monkeypatch):
+    monkeypatch.setattr("keras_softconv.callbacks.log_folder.PATIENCE", 0)
     folder = tmp_path / "logs"
     remove = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: epoch == 1 and shutil.rmtree(folder / removed)
