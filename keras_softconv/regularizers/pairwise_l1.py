@@ -132,7 +132,7 @@ def _coefficients(is_member: Tensor) -> Tensor:
 
 def _first(columns: Tensor) -> Tensor:
     """True in the first row."""
-    row = ops.arange(columns.shape[0])[:, None]
+    row = ops.arange(columns.shape[0], dtype="int32")[:, None]
     return ops.broadcast_to(ops.equal(row, 0), columns.shape)
 
 
