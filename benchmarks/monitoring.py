@@ -6,9 +6,9 @@ For each backend that is installed, in a process of its own. The first columns a
 one write of the scalars in a hundred steps: the time of a step, the time of a write in % of
 that of its hundred steps (median over the rounds), and the time of the first write, which
 compiles. The last columns are the seconds of one set of histograms, of one set of pictures
-and of two reports, each of all layers. Below the table are trainings of one epoch: what each
-takes longer with a monitor, from the second one on, and how much memory thirty of them take.
-Last comes the report of two layers of 1.3 million families.
+and of two reports, each of all layers. Below the table are trainings of one epoch: what
+each takes longer with a monitor, from the second one on, and how much memory thirty of
+them take. Last comes the report of two layers of 1.3 million families.
 """
 
 import argparse
