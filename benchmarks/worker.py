@@ -123,8 +123,7 @@ class Worker:
         del self._training[name]
         keras.backend.clear_session()
         if BACKEND == "torch":
-            # Of a code that was compiled for one model torch makes something more
-            # general for the next.
+            # Torch would compile more general code for the next model than for the first.
             import torch
 
             torch.compiler.reset()

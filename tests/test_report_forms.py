@@ -37,7 +37,7 @@ def plain(report) -> dict:
 
 
 def unmade(report) -> list[str]:
-    return [key for key in LAZY if not report.is_made(key)]
+    return [key for key in LAZY if report.maker(key) is not None]
 
 
 # A dict as 1.0.0 had it.

@@ -121,7 +121,8 @@ class GrowingFile:
     def __init__(self, path: Path | str) -> None:
         self.path = path
         self.size = 0
-        self._content = b""  # of a file that can only be written as a whole
+        # Some remote files can only be written as a whole, from this content.
+        self._content = b""
 
     def append(self, data: bytes) -> None:
         if isinstance(self.path, Path):

@@ -13,8 +13,9 @@ class LazyDict(dict):
     Only `copy`, `copy.deepcopy` and `pickle` keep values that are not made yet so.
     """
 
-    # By key, what makes the value. The dict itself holds None there, for the order.
-    # A dict that was pickled when there were no makers has those of the class.
+    # The functions that make values, by key. The dict itself holds None under these keys,
+    # so that they keep their order. A dict that was pickled when there were no makers has
+    # those of the class.
     _makers: Mapping[str, Callable[[], Any]] = MappingProxyType({})
 
     @classmethod
@@ -28,10 +29,6 @@ class LazyDict(dict):
         made = cls(values)
         made._makers = dict(makers)
         return made
-
-    def is_made(self, key: Any) -> bool:
-        """Whether the value is there, if the key is."""
-        return key not in self._makers
 
     def maker(self, key: Any) -> Callable[[], Any] | None:
         """What would make the value; None if it is made."""

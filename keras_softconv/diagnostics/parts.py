@@ -163,7 +163,8 @@ class Parts:
     def _part(self, filters: slice) -> Part:
         groups = self.geometry.groups
         size = self.geometry.filters // groups
-        firsts = np.arange(0, self.geometry.families, size)  # of each tap, channel, group
+        # Each tap, channel and group has a first family.
+        firsts = np.arange(0, self.geometry.families, size)
         families = np.add.outer(firsts, np.arange(filters.start, filters.stop))
         count = (filters.stop - filters.start) * groups
         return Part(

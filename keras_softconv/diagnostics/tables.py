@@ -164,7 +164,7 @@ def _group_rows(report: Report, key: str, head: str, limit: int) -> Rows:
     return rows
 
 
-# In a line.
+# These functions put a report into one line.
 
 
 def line_of_layer(report: Report) -> str:

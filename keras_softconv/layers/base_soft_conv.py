@@ -138,7 +138,8 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
                 "zeros",
             )
         self._add_penalties()
-        if self._is_frozen:  # as the layer was whose config this one was made from
+        if self._is_frozen:
+            # The config is that of a layer whose structure was frozen.
             self._add_masks()
 
     def _add_penalties(self) -> None:
