@@ -1,10 +1,10 @@
 """How strong should the penalties be? Error and structure along a path of strengths.
 
 The 8x8 digits of scikit-learn are denoised by one linear layer, as in denoise_digits.py,
-with lasso ties: from a convolution (strong) towards a dense layer (weak), each point
-trained from where the last one ended. ProximalAdam makes ties and zeros exact, so that
-they can be counted. Beside it the strengths that AdaptiveStrengths finds for ridges from
-the training data alone.
+with lasso ties: from a convolution (strong) towards a dense layer (weak). The loss is
+convex, so that each strength may start from the optimum of the last one. ProximalAdam makes
+ties and zeros exact, so that they can be counted. For comparison the strengths that
+AdaptiveStrengths finds for ridges from the training data alone.
 
     python examples/regularization_path.py [--quick] [--output path.png]
 """
@@ -99,13 +99,14 @@ def main() -> None:
     keras.utils.set_random_seed(0)
 
     train, validation, test = draw()
-    epochs = 2 if options.quick else EPOCHS
+    strengths = 10.0 ** np.arange(-2, 2, 0.25)
     path = regularization_path(
-        lambda: make_model(epochs=epochs),
+        make_model,
         over_and_over(train),
-        10.0 ** np.arange(-2, 2, 2 if options.quick else 0.25),
+        strengths[-2:] if options.quick else strengths,
         validation,
-        epochs=epochs,
+        warm_start=True,
+        epochs=EPOCHS,
         batch_size=SIZE,
         shuffle=False,
         keep_weights=True,
@@ -120,8 +121,10 @@ def main() -> None:
             f"test error {error(model, test):.1f} % of the noise variance, {zeros:.0%} of "
             "the deviations exactly zero"
         )
-    model, found = learn(train, epochs)
-    ties, off_template = list(found.values())[2:]
+    model, found = learn(train, 2 if options.quick else EPOCHS)
+    ties, off_template = (
+        found[f"denoiser/soft/{name}_strength"] for name in ("tie", "off_template")
+    )
     print(
         f"learned ridges: strengths {ties:.2g} and {off_template:.2g}, test error "
         f"{error(model, test):.1f} %"

@@ -1,13 +1,17 @@
-"""The regularization path: order, warm starts, choice and errors."""
+"""The regularization path: order, equal strengths, warm starts and choice."""
 
 import json
+import random
+import re
 import sys
+import warnings
 
 import keras
 import numpy as np
 import pytest
 from backends import KERAS_2
-from cheap_training import ignore_compiled_data, rewinding, uncompiled
+from cheap_training import ignore_compiled_data, rewinding
+from path_models import L2, new_model, noisy_convolutions
 from soft_models import numpy_weights
 
 from keras_softconv import RegularizationPath, SoftConv1D, regularization_path
@@ -15,17 +19,7 @@ from keras_softconv.diagnostics import structure_numbers
 
 pytestmark = pytest.mark.filterwarnings(ignore_compiled_data)
 
-L2 = keras.regularizers.L2
 STRENGTHS = [0.01, 1.0, 100.0]
-
-
-def new_model(optimizer=None, loss="mse"):
-    layer = SoftConv1D(
-        1, 3, tie_regularizer=L2(0.1), off_template_regularizer=L2(0.1), name="soft"
-    )
-    model = keras.Sequential([keras.Input((6, 1)), layer], name="model")
-    model.compile(optimizer or keras.optimizers.Adam(0.05), loss)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +31,7 @@ def make_model():
 
 @pytest.fixture(scope="module")
 def data():
-    """Noisy convolutions with a problem child, to train and to validate on."""
-    rng = np.random.default_rng(0)
-    kernel = sum(np.eye(6, 4, -tap) * (1 + tap) for tap in range(3))
-    kernel[:, 1] *= -1
-    x = rng.normal(size=(60, 6, 1)).astype("float32")
-    y = x[..., 0] @ kernel + rng.normal(size=(60, 4))
-    y = y.astype("float32")[..., None]
-    return (x[:40], y[:40]), (x[40:], y[40:])
+    return noisy_convolutions()
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +56,7 @@ def test_points_are_plain_true_and_in_order_from_strong_to_weak(data, make_model
     assert [point["off_template_strength"] for point in path.points] == STRENGTHS[::-1]
     model, (x, y) = make_model(), data[1]
     for index, point in enumerate(path.points):
+        assert 1 <= point["epoch"] <= point["epochs"] == 15
         path.restore(model, index)
         errors = (model.predict(x, verbose=0) - y).astype("float64") ** 2
         errors = errors.mean(axis=(1, 2))
@@ -85,19 +73,199 @@ def test_points_are_plain_true_and_in_order_from_strong_to_weak(data, make_model
     assert shares == sorted(shares, reverse=True)
 
 
-def test_each_point_begins_where_the_last_one_ended_with_a_fresh_optimizer(
-    data, make_model, path
-):
+def weights_of_a_fit(make_model, data, strength, weights=None, epochs=15):
+    """Those of the layer after a training by `fit` alone."""
     model = make_model()
-    model.set_weights(path.weights[0])
-    for strength in ("tie_strength", "off_template_strength"):
-        getattr(model.layers[0], strength).assign(STRENGTHS[1])
-    model.fit(*data[0], epochs=15, batch_size=40, verbose=0)
-    trained = numpy_weights(model.layers[0])
-    path.restore(model, 1)
-    for name, weight in trained.items():
-        expected = numpy_weights(model.layers[0])[name]
-        np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-5)
+    if weights is not None:
+        model.set_weights(weights)
+    for name in ("tie_strength", "off_template_strength"):
+        getattr(model.layers[0], name).assign(strength)
+    model.fit(*data[0], epochs=epochs, batch_size=40, verbose=0)
+    return numpy_weights(model.layers[0])
+
+
+def assert_weights_of_a_point(path, index, model, expected):
+    path.restore(model, index)
+    for name, weight in numpy_weights(model.layers[0]).items():
+        np.testing.assert_allclose(weight, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_each_point_begins_with_the_weights_of_the_model(data, make_model, path):
+    for index, point in enumerate(path.points):
+        trained = weights_of_a_fit(
+            make_model, data, point["tie_strength"], epochs=point["epoch"]
+        )
+        assert_weights_of_a_point(path, index, make_model(), trained)
+
+
+def test_points_do_not_depend_on_other_strengths(trained_path, path):
+    (alone,) = trained_path(strengths=STRENGTHS[:1]).points
+    np.testing.assert_allclose(
+        alone["validation_loss"], path.points[-1]["validation_loss"], rtol=1e-5
+    )
+
+
+# Equal strengths.
+
+
+def assert_equal_losses(path):
+    losses = np.array([point["validation_loss"] for point in path.points])
+    assert len(losses) == 4
+    assert np.isfinite(losses).all()
+    assert np.ptp(losses) < 0.01 * losses.min()
+
+
+NEARLY_EQUAL = [1.0, 0.9999, 0.9998, 0.9997]
+
+
+def test_equal_strengths_have_equal_losses_in_a_linear_model(trained_path):
+    # Batches of 8 in an order that is drawn make other steps each time.
+    assert_equal_losses(trained_path(strengths=NEARLY_EQUAL, epochs=3, batch_size=8))
+
+
+@pytest.fixture(scope="module")
+def make_network():
+    """A network with state of all kinds, with an optimizer that has momentum."""
+    keras.utils.set_random_seed(0)
+    layers = [
+        SoftConv1D(
+            4,
+            3,
+            tie_regularizer=L2(1e-3),
+            off_template_regularizer=L2(1e-3),
+            name="soft",
+        ),
+        keras.layers.BatchNormalization(momentum=0.9),
+        keras.layers.ReLU(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(1),
+    ]
+    network = keras.Sequential([keras.Input((6, 1)), *layers])
+    network.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    return rewinding(network)
+
+
+def test_equal_strengths_have_equal_losses_in_a_network_with_state(data, make_network):
+    falling_rate = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 * rate)
+    path = regularization_path(
+        make_network,
+        data[0],
+        NEARLY_EQUAL,
+        data[1],
+        epochs=4,
+        batch_size=8,
+        verbose=False,
+        callbacks=[falling_rate],
+    )
+    assert_equal_losses(path)
+
+
+def test_random_numbers_of_the_caller_go_on(data, trained_path):
+    def random_numbers():
+        return random.random(), np.random.random()
+
+    random.seed(1), np.random.seed(1)
+    random_numbers()
+    expected = random_numbers()
+    random.seed(1), np.random.seed(1)
+    random_numbers()
+    trained_path(strengths=[1.0], epochs=1)
+    assert random_numbers() == expected
+
+
+# The best epoch.
+
+
+class Losses(keras.callbacks.Callback):
+    """Keeps what is added to `logs`, and makes weights worse after epoch 3 and the last."""
+
+    def on_train_begin(self, logs=None):
+        self.validation_losses, self.weights = [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.validation_losses.append(logs["validation_loss"])
+        self.weights.append(self.model.get_weights())
+        if epoch >= 2:
+            self.make_worse()
+
+    def on_train_end(self, logs=None):
+        self.make_worse()
+
+    def make_worse(self):
+        # The strengths are the last weights.
+        *weights, ties, off_template = self.model.get_weights()
+        worse = [2 * weight for weight in weights]
+        self.model.set_weights([*worse, ties, off_template])
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(None, 6), (2, 5), (1, 4)])
+def test_the_best_epoch_is_judged_and_its_weights_are_kept(
+    patience, epochs, trained_path, make_model
+):
+    losses = Losses()
+    path = trained_path(
+        strengths=[1.0], epochs=6, patience=patience, callbacks=losses, keep_weights=True
+    )
+    (point,) = path.points
+    assert len(losses.validation_losses) == point["epochs"] == epochs
+    assert point["epoch"] == 1 + np.argmin(losses.validation_losses) == 3
+    np.testing.assert_allclose(
+        point["validation_loss"], min(losses.validation_losses), rtol=1e-5
+    )
+    for found, expected in zip(path.weights[0], losses.weights[2], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+# Warm starts.
+
+
+def test_a_warm_start_begins_where_the_last_point_ended(data, make_model, trained_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # So few epochs are too few.
+        path = trained_path(warm_start=True, keep_weights=True)
+    assert [point["epoch"] for point in path.points] == [15, 15, 15]
+    trained = weights_of_a_fit(make_model, data, STRENGTHS[1], path.weights[0])
+    assert_weights_of_a_point(path, 1, make_model(), trained)
+
+
+def test_a_warm_start_converges_and_warns_of_nothing_if_the_loss_is_convex(
+    data, make_model
+):
+    steps = [np.tile(part, (50, 1, 1)) for part in data[0]]  # fifty an epoch
+
+    def converged(strengths):
+        return regularization_path(
+            make_model, steps, strengths, data[1], epochs=20, batch_size=40, shuffle=False,
+            warm_start=True, patience=2, verbose=False,
+        ).points  # fmt: skip
+
+    warm, (cold,) = converged([1.0, 0.9]), converged([0.9])
+    assert warm[1]["epochs"] < cold["epochs"] < 20
+    losses = warm[1]["validation_loss"], cold["validation_loss"]
+    np.testing.assert_allclose(*losses, rtol=0.01)
+
+
+def test_a_warm_start_warns_where_it_does_not_converge_and_the_order_matters(
+    data, make_network
+):
+    # With dropout the second one may seem to have.
+    late = (
+        r"[12] of 2 strengths had not converged.* fell by [0-9.]+% in the last 5 of 7 epoch"
+    )
+    loss = "([0-9.]+)"
+    order = (
+        rf"\(1.0, 1.0\) the .* {loss} \(training loss {loss}\) .* is {loss} \({loss}\) .*"
+        "Leave out `warm_start=True`"
+    )
+    with pytest.warns(match=late), pytest.warns(match=order) as caught:
+        regularization_path(
+            make_network, data[0], [1.0, 0.5], data[1], epochs=7, batch_size=40,
+            warm_start=True, verbose=False,
+        )  # fmt: skip
+    texts = [str(warning.message) for warning in caught]
+    (found,) = (match for text in texts if (match := re.search(order, text)))
+    validation, training, validation_again, training_again = map(float, found.groups())
+    assert min(validation_again / validation, training_again / training) < 0.99
 
 
 def test_pairs_and_datasets(data, make_model):
@@ -125,6 +293,21 @@ def test_choice_of_the_best_and_of_the_strongest_within_one_standard_error(make_
     assert (path.best, path.one_standard_error) == (3, 2)
     with pytest.raises(ValueError, match="keep_weights=True"):
         path.restore(make_model(), 0)
+
+
+def test_a_validation_split_only_takes_training_examples(data, make_model):
+    (x, y), validation_data = data
+    points = [
+        regularization_path(
+            make_model, of_training, [1.0], validation_data, epochs=2, batch_size=40,
+            verbose=False, **split,
+        ).points[0]
+        for of_training, split in (
+            ((x, y), {"validation_split": 0.5}),
+            ((x[:20], y[:20]), {}),
+        )
+    ]  # fmt: skip
+    np.testing.assert_allclose(*(p["validation_loss"] for p in points), rtol=1e-5)
 
 
 def test_progress_is_shown_if_wanted(trained_path, capsys):
@@ -158,26 +341,18 @@ def test_plot_without_matplotlib(monkeypatch):
         RegularizationPath([]).plot()
 
 
-@pytest.mark.parametrize(
-    ("strengths", "message"),
-    [
-        ([], "must be a sequence of finite numbers"),
-        ([1.0, -1.0], r"0 or more.*Received: strengths=\[1.0, -1.0\]"),
-        ([float("nan")], "finite"),
-        ([(1, 2, 3)], "pairs"),
-        (3.0, "Received: strengths=3.0"),
-    ],
-)
-def test_bad_strengths(strengths, message, trained_path):
-    with pytest.raises(ValueError, match=message):
-        trained_path(strengths=strengths)
-
-
-def test_a_point_that_diverges_does_not_spoil_the_next(data):
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.filterwarnings("ignore:.* had not converged", "ignore:.* not comparable")
+def test_a_point_that_diverges_does_not_spoil_the_next(data, warm_start):
     def make_steep():
         return new_model(keras.optimizers.SGD(0.1))
 
-    options = {"epochs": 10, "batch_size": 10, "verbose": False}
+    options = {
+        "epochs": 10,
+        "batch_size": 10,
+        "verbose": False,
+        "warm_start": warm_start,
+    }
     path = regularization_path(make_steep, data[0], [1e4, 1.0, 0.1], data[1], **options)
     assert not np.isfinite(path.points[0]["validation_loss"])
     assert np.isfinite(path.points[1]["validation_loss"])
@@ -186,94 +361,3 @@ def test_a_point_that_diverges_does_not_spoil_the_next(data):
     hopeless = RegularizationPath(path.points[:1])
     with pytest.raises(ValueError, match="diverged at every point"):
         _ = hopeless.best
-
-
-def test_losses_of_each_example_are_those_of_fit(rng):
-    x = rng.normal(size=(30, 6, 1)).astype("float32")
-    classes = rng.integers(2, size=30)
-
-    def make_classifier(loss, units, activation):
-        layers = [SoftConv1D(1, 3), keras.layers.Flatten()]
-        head = keras.layers.Dense(units, activation=activation)
-        model = keras.Sequential([keras.Input((6, 1)), *layers, head])
-        model.compile(keras.optimizers.SGD(0.0), loss, metrics=["accuracy"])
-        return model
-
-    for loss, units, activation in (
-        ("binary_crossentropy", 1, "sigmoid"),
-        (keras.losses.SparseCategoricalCrossentropy(), 2, "softmax"),
-        (lambda y, p: keras.ops.mean((keras.ops.cast(y, p.dtype) - p) ** 2, -1), 1, None),
-    ):
-        model = make_classifier(loss, units, activation)
-        with uncompiled():
-            path = regularization_path(
-                lambda model=model: model, (x, classes), [0.0], (x, classes), verbose=False
-            )
-            expected = model.evaluate(x, classes, verbose=0, return_dict=True)["loss"]
-        found = path.points[0]["validation_loss"]
-        np.testing.assert_allclose(found, expected, rtol=1e-4)
-    scalar = make_classifier(lambda y, p: keras.ops.mean(p), 1, None)
-    message = r"a loss for each example.*over the last axis"
-    with uncompiled(), pytest.raises(ValueError, match=message):
-        regularization_path(lambda: scalar, (x, classes), [0.0], (x, classes), verbose=0)
-
-
-def test_bad_models_and_data(data, make_model):
-    def path_of(model):
-        return regularization_path(lambda: model, data[0], [1.0], data[1])
-
-    with pytest.raises(ValueError, match="must return a compiled Keras model"):
-        path_of(keras.Sequential([keras.Input((6, 1)), SoftConv1D(1, 3)]))
-    dense = keras.Sequential([keras.Input((6, 1)), keras.layers.Dense(1)])
-    dense.compile("sgd", "mse")
-    with pytest.raises(ValueError, match=r"SoftConv layers.*'.*' with none"):
-        path_of(dense)
-    with pytest.raises(ValueError, match=r"the loss of one output\. Received: loss="):
-        path_of(new_model(loss=None))
-    with pytest.raises(ValueError, match=r"a tuple of 3\. For sample weights"):
-        regularization_path(make_model, (*data[0], None), [1.0], data[1])
-    message = "`validation_data` must be a pair of arrays.*Received: ndarray"
-    with pytest.raises(ValueError, match=message):
-        regularization_path(make_model, data[0], [1.0], data[1][0])
-
-
-ONE_SHOT = {
-    "generator": lambda x, y: ((x, y) for _ in range(2)),
-    "list_iterator": lambda x, y: iter([(x, y)]),
-    "zip": lambda x, y: zip([x], [y], strict=True),
-    "map": lambda x, y: map(tuple, [[x, y]]),
-}
-
-
-@pytest.mark.parametrize("kind", ONE_SHOT)
-def test_data_that_can_be_read_only_once(kind, data, make_model):
-    iterator = ONE_SHOT[kind](*data[0])
-    message = rf"`data` must be.* a {kind}, an iterator .*Give arrays, a `keras.utils.PyD"
-    with pytest.raises(ValueError, match=message):
-        regularization_path(make_model, iterator, [1.0, 2.0], data[1])
-    assert len(list(iterator)) > 0  # nothing was read
-    with pytest.raises(ValueError, match=rf"`data` must be.* a {kind}, an iterator"):
-        regularization_path(
-            make_model, (ONE_SHOT[kind](*data[0]), data[0][1]), [1], data[1]
-        )
-    pair = data[1][0], ONE_SHOT[kind](*data[1])
-    for validation_data in (ONE_SHOT[kind](*data[1]), pair):
-        with pytest.raises(ValueError, match=rf"`validation_data` must be.* a {kind}, an"):
-            regularization_path(make_model, data[0], [1.0], validation_data)
-
-
-def test_a_dataset_of_the_backend_is_read_again_and_its_iterator_refused(data, make_model):
-    (x, y), validation_data = data
-    if keras.backend.backend() == "torch":
-        from torch.utils.data import DataLoader
-
-        dataset = DataLoader(list(zip(x, y, strict=True)), batch_size=20)
-    else:
-        tensorflow = pytest.importorskip("tensorflow")
-        dataset = tensorflow.data.Dataset.from_tensor_slices((x, y)).batch(20)
-    path = regularization_path(
-        make_model, dataset, [1, 2], validation_data, epochs=1, verbose=False, shuffle=False
-    )
-    assert [point["tie_strength"] for point in path.points] == [2, 1]
-    with pytest.raises(ValueError, match=r"`data` must be.*Iter, an|Iterator, an iterator"):
-        regularization_path(make_model, iter(dataset), [1, 2], validation_data)
