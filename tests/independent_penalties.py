@@ -21,6 +21,7 @@ from keras_softconv.regularizers import (
     Huber,
     PairwiseL1,
     StudentT,
+    SumOfPenalties,
 )
 
 
@@ -146,6 +147,16 @@ def family_strengths(l1, l2):
     return penalty
 
 
+def sum_of_penalties(*terms):
+    def penalty(weights, place, term_strengths):
+        return sum(
+            strength * term(weights, place)
+            for strength, term in zip(term_strengths, terms, strict=True)
+        )
+
+    return penalty
+
+
 def distance_weighted(of, power):
     def penalty(weights, place):
         return of(weights * np.maximum(place.distances, 1) ** power, place)
@@ -265,5 +276,9 @@ PENALTIES: dict[str, tuple[Callable, Callable]] = {
     "family_strengths": (
         FamilyStrengths(L1L2(0.2, 0.3)),
         family_strengths(0.2, 0.3),
+    ),
+    "ridge_and_drift": (
+        SumOfPenalties([L1L2(0.1, 0.2), FusedTies(L2(0.3))]),
+        sum_of_penalties(elastic_net(0.1, 0.2), fused_ties(elastic_net(0, 0.3))),
     ),
 }

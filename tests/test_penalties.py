@@ -147,7 +147,10 @@ def test_regularizers_are_given_what_the_documentation_says(rng):
 
 def test_weak_penalties_are_not_lost_beside_large_weights(rng):
     # As a difference of two sums over everything, 1e-6 would drown in 1e6.
-    layer = SoftConv2D(2, 3, padding="same", tie_regularizer=None, use_bias=False)
+    layer = SoftConv2D(
+        2, 3, padding="same", tie_regularizer=None, use_bias=False,
+        off_template_regularizer=regularizers.L2(1e-3),
+    )  # fmt: skip
     layer.build((None, 6, 6, 1))
     on_template = layer.template_mask()
     layer.deviations.assign(np.where(on_template, 1e3, 1e-4))

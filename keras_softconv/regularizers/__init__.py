@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_softconv.compat import ops
-from keras_softconv.regularizers.base import Layout, StructuredRegularizer
+from keras_softconv.regularizers.base import Layout, RidgeTerm, StructuredRegularizer
 from keras_softconv.regularizers.distance_weighted import DistanceWeighted
 from keras_softconv.regularizers.elastic_net import (
     as_structured,
@@ -21,12 +21,15 @@ from keras_softconv.regularizers.elastic_net import (
 from keras_softconv.regularizers.family_strengths import FamilyStrengths
 from keras_softconv.regularizers.fused_ties import FusedTies
 from keras_softconv.regularizers.gaussian_mixture import GaussianMixture
+from keras_softconv.regularizers.gaussian_priors import DriftBasis, ridge_terms_of
 from keras_softconv.regularizers.group_lasso import GroupLasso
 from keras_softconv.regularizers.pairwise_l1 import PairwiseL1
 from keras_softconv.regularizers.robust import Huber, StudentT
+from keras_softconv.regularizers.sum_of_penalties import SumOfPenalties
 
 __all__ = [
     "DistanceWeighted",
+    "DriftBasis",
     "FamilyStrengths",
     "FusedTies",
     "GaussianMixture",
@@ -34,13 +37,16 @@ __all__ = [
     "Huber",
     "Layout",
     "PairwiseL1",
+    "RidgeTerm",
     "StructuredRegularizer",
     "StudentT",
+    "SumOfPenalties",
     "in_best_form",
     "kinks_of",
     "l1_l2_factors",
     "penalty_of",
     "proximal_step",
+    "ridge_terms_of",
 ]
 
 Tensor = Any

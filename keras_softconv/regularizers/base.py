@@ -55,6 +55,20 @@ class State:
     trainable: bool = True
 
 
+@dataclass(frozen=True)
+class RidgeTerm:
+    """A ridge within a penalty, which is a Gaussian prior with a width to be learned.
+
+    Args:
+        factor: of the squares, without strengths.
+        of_differences: whether neighbouring members' differences are squared, not the
+            weights themselves.
+    """
+
+    factor: float
+    of_differences: bool = False
+
+
 class StructuredRegularizer(keras.Regularizer):
     """A Keras regularizer that can be told where its weights stand.
 
@@ -88,6 +102,14 @@ class StructuredRegularizer(keras.Regularizer):
     def state(self, families: int) -> dict[str, State]:
         """Weights that a layer makes for the regularizer, by name."""
         return {}
+
+    def ridge_terms(self) -> list[RidgeTerm] | None:
+        """The ridges that it adds up, each with its own strength; None for others.
+
+        Where the strengths are a state, its last axis runs over the terms, or over the
+        families of the only term.
+        """
+        return None
 
     def gradient(self, weights: Tensor, layout: Layout, **state: Tensor) -> Tensor:
         """The gradient of `penalty`, the same at its kinks too."""

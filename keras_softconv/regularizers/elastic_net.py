@@ -8,7 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_softconv.compat import keras, ops
-from keras_softconv.regularizers.base import Layout, StructuredRegularizer, absolute
+from keras_softconv.regularizers.base import (
+    Layout,
+    RidgeTerm,
+    StructuredRegularizer,
+    absolute,
+)
 
 Tensor = Any
 
@@ -56,6 +61,9 @@ class ElasticNet(StructuredRegularizer):
     def terms(self, weights: Tensor) -> Tensor:
         """What each weight adds."""
         return self.l1 * absolute(weights) + self.l2 * ops.square(weights)
+
+    def ridge_terms(self) -> list[RidgeTerm] | None:
+        return None if self.l1 else [RidgeTerm(self.l2)]
 
     def gradient(self, weights: Tensor, layout: Layout) -> Tensor:
         return self.l1 * ops.sign(weights) + 2 * self.l2 * weights

@@ -5,6 +5,7 @@ from typing import Any
 from keras_softconv.compat import keras, ops
 from keras_softconv.regularizers.base import (
     Layout,
+    RidgeTerm,
     State,
     StructuredRegularizer,
     check_families,
@@ -53,6 +54,9 @@ class FamilyStrengths(StructuredRegularizer):
     def penalty(self, weights: Tensor, layout: Layout, family_strengths: Tensor) -> Tensor:
         check_families(weights, self)
         return ops.sum(family_strengths * self._elastic.terms(weights))
+
+    def ridge_terms(self) -> list[RidgeTerm] | None:
+        return self._elastic.ridge_terms()
 
     def gradient(self, weights: Tensor, layout: Layout, family_strengths: Tensor) -> Tensor:
         return family_strengths * self._elastic.gradient(weights, layout)

@@ -5,11 +5,12 @@ from typing import Any
 from keras_softconv.compat import keras, ops
 from keras_softconv.regularizers.base import (
     Layout,
+    RidgeTerm,
     StructuredRegularizer,
     check_families,
     inner_regularizer,
 )
-from keras_softconv.regularizers.elastic_net import in_best_form, penalty_of
+from keras_softconv.regularizers.elastic_net import as_structured, in_best_form, penalty_of
 
 Tensor = Any
 
@@ -24,7 +25,7 @@ class FusedTies(StructuredRegularizer):
     into regions with jumps between (total variation; Keras's gradient, no proximal step).
     Pairs with a void member are left out. The mean of a family is free, as the shared
     kernel is. On a torus (`padding="circular"` with stride 1) the last position is the
-    neighbour of the first.
+    neighbour of the first. `AdaptiveStrengths` finds the strength of `R = L2`.
 
     Args:
         regularizer: R, anything that `keras.regularizers.get` takes and that adds up one
@@ -78,6 +79,11 @@ class FusedTies(StructuredRegularizer):
         if mask is None:
             return differences
         return differences * _next(mask, axis, layout) * _this(mask, axis, layout)
+
+    def ridge_terms(self) -> list[RidgeTerm] | None:
+        structured = as_structured(self.regularizer)
+        terms = None if structured is None else structured.ridge_terms()
+        return terms and [RidgeTerm(term.factor, of_differences=True) for term in terms]
 
     def get_config(self) -> dict[str, Any]:
         return {"regularizer": keras.regularizers.serialize(self.regularizer)}
