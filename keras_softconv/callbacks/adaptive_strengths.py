@@ -1,9 +1,6 @@
 """Strengths that the training data choose."""
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,96 +8,115 @@ import numpy as np
 from keras_softconv.arguments import is_integer
 from keras_softconv.callbacks.chosen_layers import chosen_layers, standardize_layers
 from keras_softconv.callbacks.compiled_numbers import are_same
-from keras_softconv.callbacks.curvature import Curvature
 from keras_softconv.callbacks.fresh_copies import FreshCopies
-from keras_softconv.compat import keras, name_of, ops
 from keras_softconv.diagnostics import layers_within
+from keras_softconv.evidence import (
+    Likelihood,
+    Prior,
+    StrengthLearner,
+    TrainingData,
+    check_ridges,
+    included_priors,
+    likelihood_of,
+    priors_of,
+)
 from keras_softconv.layers import BaseSoftConv
-from keras_softconv.regularizers import FamilyStrengths, l1_l2_factors
 
-SQUARED_ERRORS = ("mse", "mean_squared_error", "MeanSquaredError")
-
-
-@dataclass
-class _Groups:
-    """Groups of deviations, each with a strength of its own in one variable.
-
-    Args:
-        strengths: variable of the strengths, a scalar or one for each group.
-        factor: of the penalty, without those strengths.
-        deviations, curvatures: `(members, groups)`.
-    """
-
-    strengths: keras.Variable
-    factor: float
-    deviations: np.ndarray
-    curvatures: np.ndarray
-
-    @property
-    def values(self) -> np.ndarray:
-        return np.ravel(ops.convert_to_numpy(self.strengths)).astype("float64")
-
-    def gammas(self, number: int) -> np.ndarray:
-        """How many of the weights of each group the data determine."""
-        # Both terms in units of one over twice the noise variance, which cancels.
-        prior = np.maximum(number * self.values * self.factor, 1e-30)
-        return (self.curvatures / (self.curvatures + prior)).sum(axis=0)
-
-    def update(self, gammas: np.ndarray, noise: float, bounds: tuple) -> None:
-        squares = self.factor * (self.deviations**2).sum(axis=0)
-        # Deviations that are all zero, as at the beginning, say nothing.
-        is_known = squares > 0
-        found = gammas * noise / np.where(is_known, squares, 1)
-        strengths = np.where(is_known, np.clip(found, *bounds), self.values)
-        self.strengths.assign(strengths.reshape(tuple(self.strengths.shape)))
+EFFECTIVE_WEIGHTS = "_effective_weights"
 
 
 class AdaptiveStrengths(FreshCopies):
     """Empirical Bayes: finds the strengths of ridge penalties from the training data.
 
     A ridge is a Gaussian prior of the deviations, and its precision can be estimated
-    together with them. For each group of deviations d with one strength, with N examples
-    of n outputs each, f the outputs and l2 the factor of the penalty (MacKay's updates of
-    the evidence, with the curvature of the data at the diagonal only):
+    together with them, where the loss is a likelihood: the mean squared error, binary,
+    categorical or sparse categorical cross-entropy, and Poisson's loss. For each group of
+    deviations d with one strength, with M terms that the loss is the mean of and `l2` the
+    factor of the penalty (MacKay's updates of the evidence):
 
-        h_i   = sum over examples and outputs of (df / dd_i)^2
-        gamma = sum_i h_i / (h_i + N n * strength * l2)
-        noise = sum of squared residuals / (N n - all gammas - free weights)
-        strength <- gamma * noise / (N n * l2 * ||d||^2)
+        H     = curvature of M * loss, Gauss and Newton's
+        gamma = trace of H (H + 2 M * strength * l2)^-1
+        strength <- dispersion * gamma / (2 M * l2 * ||d||^2)
 
-    gamma is what stands against collapse: deviations that the data do not determine count
-    for nothing, while with the number of weights in its place small deviations would ask
-    for a stronger penalty, and so on to zero. Groups are the ties of a layer, with those of
-    its biases, and its off-template weights; with `FamilyStrengths(L2(...))` as
-    `tie_regularizer` each family.
+    H is never made. Its diagonal, and how far weights explain the same outputs, follow from
+    gradients with random signs (`keras_softconv.evidence.updates`). The means of families
+    are left to the shared kernel. The dispersion is 1. For the mean squared error it is
+    twice the variance of the noise,
 
-    Limits. The loss has to be the mean squared error without sample weights, and penalties
-    ridges: noise and deviations are taken for Gaussian. Layers that are frozen, or whose
-    structure is, are left alone. Curvature between weights is neglected, as are
-    weights outside SoftConv layers when the noise is estimated, so that a model which can
-    fit its training data entirely makes the noise too small and the strengths too weak.
-    Weights should have settled between updates: tens of steps apart, and at a rate that
-    still moves them. Go on until the strengths stand still, some ten to sixty updates;
-    where the truth is a convolution they grow without end. A first strength far too strong
-    for anything to be learnt shows no deviations, and takes many updates to come down.
+        noise = sum of squared residuals / (M - all gammas - weights without a ridge)
+
+    gamma, the number of *effective weights* that the data determine, is what prevents a
+    collapse: deviations that the data do not determine count for nothing. With the number
+    of weights in its place, small deviations would ask for a stronger penalty, and so on to
+    zero. `FusedTies(L2)` is taken in the basis in which it is a ridge, the cosines over the
+    output grid.
+
+    Groups are
+    - the ties of a layer, with those of its biases;
+    - its off-template weights;
+    - with `FamilyStrengths(L2(...))` each family;
+    - with `SumOfPenalties([L2(...), FusedTies(L2(...))])` each of the two penalties;
+    - with `include=` each weight of other layers that has an `L2` regularizer.
+
+    Curvature is that of the network as it predicts after training: BatchNormalization uses
+    its moving statistics, Dropout does nothing. In training mode examples of a batch
+    depend on each other, and each draw of Dropout is another network. Moving statistics
+    should have settled, so that the first update should not come in the first epochs.
+
+    When not to trust it:
+    - Networks that can fit their training data entirely. The data then seem to be without
+      noise, or the classes certain, and the strengths may be far from the best. A warning
+      says so where the weights without a ridge are more than 90 % of the numbers in the
+      labels, and where squared errors are below 0.1 % of the variance of labels that all
+      weights outnumber. Where the noise cannot be told, it is taken for 0.1 % of that
+      variance or more. Classifiers that are certain of their training data are not warned
+      of.
+    - Many weights that say nearly the same, as those of a large dense layer after ReLU: the
+      effective weights come out too few.
+    - Sample weights and class weights of `fit` are not seen. Datasets with sample weights
+      are refused.
+    - `EarlyStopping(restore_best_weights=True)` gives SoftConv layers their strengths of
+      the best epoch back, but included layers keep their last factors.
+    - Weights should have settled between updates: tens of steps apart, and at a rate that
+      still moves them. Go on until the strengths stand still, some ten to sixty updates.
+      Where the truth is a convolution they grow up to `bounds`. A strength moves by a
+      factor of 10 at most at an update, and by less after the evidence has fallen.
+
+    Layers that are frozen, or whose structure is, are left alone.
 
     Args:
-        x, y: the training data, arrays with the examples along their first axis.
+        x, y: the training data, arrays with the examples along their first axis. Or a
+            dataset alone: `keras.utils.PyDataset`, `tf.data.Dataset` or torch's
+            `DataLoader`, with batches `(x, y)`, that can be read again and again.
         update_freq: epochs between updates.
         layers: paths or names of SoftConv layers, one or a list; None for all.
         bounds: least and greatest strength.
-        probes: random draws for the curvature at each update: the more, the less noise.
-        batch_size: how many examples are looked at at once.
+        probes: random draws for the curvature at each update: the more, the less noise. An
+            update with 4 took 0.3 to 4 times as long as an epoch (`benchmarks/updates.py`).
+        batch_size: how many examples of arrays are looked at at once.
         seed: of the draws.
+        include: names or paths of other layers, such as `Dense` and `Conv2D`, one or a
+            list, or "all": the factors of their `L2` regularizers are learned too. None for
+            no others. Afterwards the regularizers have the factors that were found.
 
     Attributes:
-        history: a dict for each update: `epoch`, `noise_variance` and the new
-            `<layer path>/tie_strength` and `<layer path>/off_template_strength`, or lists
-            `<layer path>/tie_family_strengths`, `.../bias_tie_family_strengths`.
+        history: a dict for each update:
+            - `epoch`;
+            - `<layer path>/tie_strength` and `<layer path>/off_template_strength`, the new
+              strengths, or lists `<layer path>/tie_family_strengths`,
+              `.../bias_tie_family_strengths`, `.../tie_term_strengths` and so on; of
+              included layers `<layer path>/kernel_strength`;
+            - `<layer path>/tie_effective_weights`, `.../off_template_effective_weights`
+              and so on: how many weights the data determine;
+            - `log_evidence`: the logarithm of the probability of the labels, given the
+              penalties, by Laplace's approximation. It compares penalties of one network,
+              and, up to weights without a ridge, networks;
+            - `noise_variance`, with the mean squared error.
 
     Raises:
-        ValueError: for arguments out of range and, in training, for a layer that does not
-            exist, another loss, and penalties that are no ridges.
+        ValueError: for arguments out of range, and when training begins for a layer that
+            does not exist, another loss, labels that do not fit it, several outputs, and
+            penalties that are no ridges.
 
     Examples:
         ```python
@@ -113,21 +129,22 @@ class AdaptiveStrengths(FreshCopies):
         MacKay, "Bayesian interpolation", Neural Computation 4, 1992.
     """
 
-    of_training = ("_data", "_compiled_for", "_updates_before")
+    moves_strengths = True  # A path of strengths refuses such callbacks.
+    of_training = ("_learner", "_compiled_for", "_updates_before")
 
     def __init__(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         update_freq: int = 10,
         layers: str | list[str] | None = None,
         bounds: tuple[float, float] = (1e-6, 1e6),
         probes: int = 8,
         batch_size: int = 256,
         seed: int = 0,
+        include: str | list[str] | None = None,
     ) -> None:
         super().__init__()
-        self.x, self.y = _as_array("x", x), _as_array("y", y)
         counts = {"update_freq": update_freq, "probes": probes, "batch_size": batch_size}
         for name, count in counts.items():
             if not is_integer(count) or count < 1:
@@ -135,71 +152,79 @@ class AdaptiveStrengths(FreshCopies):
                     f"`{name}` of AdaptiveStrengths must be a positive integer. Received: "
                     f"{name}={count!r}. Leave it out for the default."
                 )
-        self._check_data()
-        self._check_bounds(bounds)
+        self.data = TrainingData(x, y, batch_size)
         self.update_freq, self.probes, self.batch_size = update_freq, probes, batch_size
         self.layers = standardize_layers(layers)
-        self.bounds = tuple(bounds)
-        self.history: list[dict[str, float]] = []
+        self.include = standardize_layers(include, "include")
+        self.bounds = _standardize_bounds(bounds)
+        self.history: list[dict[str, Any]] = []
         self._rng = np.random.default_rng(seed)
         self._forget_training()
 
     def _forget_training(self) -> None:
-        self._data = None  # the data with a compiled function of the model
+        self._learner = None  # has a compiled function of the model
         self._compiled_for = []  # what that function depends on
         self._updates_before = 0
 
-    def _check_data(self) -> None:
-        if not self.x.ndim or self.x.shape[:1] != self.y.shape[:1] or not len(self.x):
-            raise ValueError(
-                "AdaptiveStrengths needs `x` and `y` with the same number of examples. "
-                f"Received: shapes {self.x.shape} and {self.y.shape}. Give the arrays that "
-                "`fit` is given, of one input and one output."
-            )
+    @property
+    def x(self) -> Any:
+        """The inputs, or the dataset."""
+        return self.data.x
 
-    def _check_bounds(self, bounds: Any) -> None:
-        is_pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
-        if not is_pair or not 0 < bounds[0] < bounds[1] < np.inf:
-            raise ValueError(
-                "`bounds` of AdaptiveStrengths must be a pair of finite numbers, 0 < least "
-                f"< greatest. Received: bounds={bounds!r}. Leave it out for (1e-6, 1e6)."
-            )
+    @property
+    def y(self) -> Any:
+        """The labels; None with a dataset."""
+        return self.data.y
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        loss = self.model.loss
-        name = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
-        if (name or type(loss).__name__) not in SQUARED_ERRORS:
-            raise ValueError(
-                "AdaptiveStrengths takes the noise for Gaussian: the loss must be 'mse'. "
-                f"Received: loss={loss!r}. For other losses compare strengths by "
-                "`keras_softconv.regularization_path`."
-            )
-        reduction = getattr(loss, "reduction", "sum_over_batch_size")
-        if reduction not in ("sum_over_batch_size", "mean") or self._loss_weights():
-            raise ValueError(
-                "AdaptiveStrengths needs the mean of the squared errors, without weights. "
-                f"Received: reduction={reduction!r} and loss_weights="
-                f"{self._loss_weights()!r}. Compile the model with loss='mse' alone."
-            )
+        model = self.model
+        likelihood = likelihood_of(model.loss)
+        self._check_loss_weights()
         layers = self._layers()
         for path, layer in layers.items():
-            _check_ridges(path, layer)
-        self._prepare_data(layers)
+            check_ridges(path, layer)
+        included = included_priors(model, self.include)
+        self.data.check(model, likelihood)
+        self._prepare(layers, included, likelihood)
         self._updates_before = len(self.history)
+        self._learner.begin_training()
+        if not self.history:
+            self._learner.begin()
 
-    def _prepare_data(self, layers: dict[str, BaseSoftConv]) -> None:
+    def _check_loss_weights(self) -> None:
+        with warnings.catch_warnings():  # Keras warns of functions that it writes.
+            warnings.simplefilter("ignore")
+            compile_config = self.model.get_compile_config() or {}
+        weights = compile_config.get("loss_weights")
+        if weights:
+            raise ValueError(
+                "AdaptiveStrengths needs the mean of the loss, without weights. Received: "
+                f"loss_weights={weights!r}. Compile the model with the loss alone."
+            )
+
+    def _prepare(
+        self,
+        layers: dict[str, BaseSoftConv],
+        included: list[Prior],
+        likelihood: Likelihood,
+    ) -> None:
         """Compile again if the model has changed, or Keras has compiled it again."""
-        variables = [v for layer in layers.values() for v in _deviations(layer)]
         model = self.model
-        objects = [model.train_function, *layers_within(model), *model.variables]
-        objects += variables
-        if not are_same(objects, self._compiled_for):
-            self._data = Curvature(model, variables, self.x, self.y, self.batch_size)
-            self._compiled_for = objects
-
-    def _loss_weights(self) -> Any:
-        compile_config = self.model.get_compile_config() or {}
-        return compile_config.get("loss_weights")
+        objects = [model.train_function, model.loss, *layers_within(model)]
+        objects += [*model.variables, *layers.values()]
+        if are_same(objects, self._compiled_for):
+            return
+        priors = [prior for path, one in layers.items() for prior in priors_of(path, one)]
+        self._learner = StrengthLearner(
+            model,
+            priors + included,
+            likelihood,
+            self.data,
+            self.bounds,
+            self.probes,
+            self._rng,
+        )
+        self._compiled_for = objects
 
     def _layers(self) -> dict[str, BaseSoftConv]:
         """Those that are trained with penalties."""
@@ -211,8 +236,15 @@ class AdaptiveStrengths(FreshCopies):
         }
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if (epoch + 1) % self.update_freq == 0:
-            self.history.append({"epoch": epoch, **self._update()})
+        if (epoch + 1) % self.update_freq:
+            return
+        found = self._learner.update()
+        if np.isfinite(found["log_evidence"]):
+            for path, layer in self._layers().items():
+                layer.effective_weights = _effective_weights(path, found)
+        self.history.append({"epoch": epoch, **found})
+        if logs is not None:
+            logs["softconv/log_evidence"] = found["log_evidence"]
 
     def on_train_end(self, logs: dict | None = None) -> None:
         if len(self.history) == self._updates_before:
@@ -222,119 +254,25 @@ class AdaptiveStrengths(FreshCopies):
                 stacklevel=2,
             )
 
-    def _update(self) -> dict[str, Any]:
-        """New strengths, and the noise that they were found with."""
-        layers = self._layers()
-        squares, number, of_variable = self._data.measure(self.probes, self._rng)
-        groups = {
-            f"{path}/{name_of(one.strengths)}": one
-            for path, layer in layers.items()
-            for one in _groups(layer, of_variable)
-        }
-        gammas = {name: one.gammas(number) for name, one in groups.items()}
-        free = sum(map(_free_weights, layers.values()))
-        determined = sum(gamma.sum() for gamma in gammas.values()) + free
-        noise = squares / max(number - determined, 1.0)
-        for name, one in groups.items():
-            one.update(gammas[name], noise / number, self.bounds)
-        return {"noise_variance": float(noise), **{n: _plain(g) for n, g in groups.items()}}
 
-
-def _as_array(name: str, data: Any) -> np.ndarray:
-    if not isinstance(data, list) and not hasattr(data, "shape"):
+def _standardize_bounds(bounds: Any) -> tuple[float, float]:
+    try:
+        least, greatest = map(float, bounds)
+    except (TypeError, ValueError):
+        least, greatest = np.nan, np.nan
+    if not 0 < least < greatest < np.inf:
         raise ValueError(
-            f"AdaptiveStrengths needs `{name}` as an array, to go through it again and "
-            f"again. Received: {type(data).__name__}. Give arrays of the training data, or "
-            "of a part of it."
+            "`bounds` of AdaptiveStrengths must be a pair of finite numbers, 0 < least "
+            f"< greatest. Received: bounds={bounds!r}. Leave it out for (1e-6, 1e6)."
         )
-    return np.asarray(ops.convert_to_numpy(data))
+    return least, greatest
 
 
-def _check_ridges(path: str, layer: BaseSoftConv) -> None:
-    for name in ("tie_regularizer", "off_template_regularizer"):
-        regularizer = getattr(layer, name)
-        l1, l2 = _factors(regularizer) or (1.0, 0.0)
-        if regularizer is not None and (l1 or not l2):
-            raise ValueError(
-                f"AdaptiveStrengths finds the strengths of ridges. Expected `{name}` of "
-                f"layer '{path}' to be Keras's L2, FamilyStrengths of it, or None. "
-                f"Received: {regularizer!r}. Use `keras.regularizers.L2(1e-3)`, or compare "
-                "strengths by `keras_softconv.regularization_path`."
-            )
-
-
-def _factors(regularizer: Any) -> tuple[float, float] | None:
-    if isinstance(regularizer, FamilyStrengths):
-        return regularizer.factors
-    return l1_l2_factors(regularizer)
-
-
-def _deviations(layer: BaseSoftConv) -> list[keras.Variable]:
-    found = (layer.deviations, layer.bias_deviations)
-    return [variable for variable in found if variable is not None]
-
-
-def _groups(layer: BaseSoftConv, curvatures: dict[int, np.ndarray]) -> list[_Groups]:
-    """Of one layer: ties and off-template weights, as far as they are penalised."""
-    groups = []
-    if layer.tie_regularizer is not None:
-        groups += _groups_of_ties(layer, curvatures)
-    if layer.off_template_regularizer is not None:
-        _, l2 = _factors(layer.off_template_regularizer)
-        pair = _pair(layer.weight_sharing.off_template, layer.deviations, curvatures)
-        columns = [part.reshape(-1, 1) for part in pair]
-        groups.append(_Groups(layer.off_template_strength, l2, *columns))
-    return groups
-
-
-def _groups_of_ties(
-    layer: BaseSoftConv, curvatures: dict[int, np.ndarray]
-) -> list[_Groups]:
-    _, l2 = _factors(layer.tie_regularizer)
-    pairs = {"tie": _pair(layer.weight_sharing.template, layer.deviations, curvatures)}
-    if layer.use_bias:
-        pairs["bias_tie"] = _pair(lambda x: x, layer.bias_deviations, curvatures)
-    if isinstance(layer.tie_regularizer, FamilyStrengths):
-        factor = l2 * float(ops.convert_to_numpy(layer.tie_strength))
-        weights = {name_of(weight): weight for weight in layer.weights}
-        return [
-            _Groups(
-                weights[f"{place}_family_strengths"],
-                factor,
-                *(part.reshape(-1, part.shape[-1]) for part in pair),
-            )
-            for place, pair in pairs.items()
-        ]
-    together = [
-        np.concatenate([p.ravel() for p in ps]) for ps in zip(*pairs.values(), strict=True)
-    ]
-    columns = [part.reshape(-1, 1) for part in together]
-    return [_Groups(layer.tie_strength, l2, *columns)]
-
-
-def _pair(
-    part_of: Callable, deviations: keras.Variable, curvatures: dict[int, np.ndarray]
-) -> list[np.ndarray]:
-    """A part of some deviations, and of their curvature."""
-    stored = (deviations, curvatures[id(deviations)])
-    parts = (part_of(ops.convert_to_tensor(array, "float32")) for array in stored)
-    return [ops.convert_to_numpy(part).astype("float64") for part in parts]
-
-
-def _free_weights(layer: BaseSoftConv) -> int:
-    """How many weights of a layer have no penalty."""
-    geometry = layer.weight_sharing.geometry
-    free = geometry.families
-    outputs = prod(geometry.output_grid) * geometry.filters
-    if layer.use_bias:
-        free += geometry.filters
-    if layer.tie_regularizer is None:
-        free += geometry.template_size + (outputs if layer.use_bias else 0)
-    if layer.off_template_regularizer is None:
-        free += geometry.size - geometry.template_size
-    return free
-
-
-def _plain(groups: _Groups) -> float | list[float]:
-    values = groups.values.tolist()
-    return values if len(groups.strengths.shape) else values[0]
+def _effective_weights(path: str, found: dict[str, Any]) -> dict[str, float]:
+    """Of one layer, by the names of the weights' places."""
+    names = [name for name in found if name.endswith(EFFECTIVE_WEIGHTS)]
+    return {
+        name.removeprefix(f"{path}/").removesuffix(EFFECTIVE_WEIGHTS): found[name]
+        for name in names
+        if name.rpartition("/")[0] == path
+    }

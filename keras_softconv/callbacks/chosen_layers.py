@@ -44,7 +44,9 @@ def chosen_layers(
     return chosen
 
 
-def standardize_layers(layers: str | list[str] | None) -> tuple[str, ...] | None:
+def standardize_layers(
+    layers: str | list[str] | None, argument: str = "layers"
+) -> tuple[str, ...] | None:
     """One name or several, as a tuple; None stays."""
     names = (layers,) if isinstance(layers, str) else layers
     if names is None:
@@ -52,7 +54,7 @@ def standardize_layers(layers: str | list[str] | None) -> tuple[str, ...] | None
     are_names = isinstance(names, (list, tuple)) and all(isinstance(n, str) for n in names)
     if not are_names or not names:
         raise ValueError(
-            "`layers` must be a name or path of a layer, a list of them, or None for all "
-            f"SoftConv layers. Received: layers={layers!r}. Give names such as 'soft'."
+            f"`{argument}` must be a name or path of a layer, a list of them, or None. "
+            f"Received: {argument}={layers!r}. Give names such as 'soft'."
         )
     return tuple(names)

@@ -67,6 +67,9 @@ class CompiledNumbers:
             self._program = _compiled(lambda: self._numbers(layers), variables)
         numbers = ops.convert_to_numpy(self._program())
         scalars = dict(zip(self._tags, map(float, numbers), strict=False))
+        for path, layer in layers.items():
+            for place, number in layer.effective_weights.items():
+                scalars[tag_of(path, f"{place}_effective_weights")] = number
         return ModelNumbers(scalars, numbers[len(self._tags) :].reshape(-1, 3))
 
     def _numbers(self, layers: Layers) -> Tensor:

@@ -24,6 +24,11 @@ SCALARS = {
     "tie_penalty": "What the ties add to the loss, strength included.",
     "off_template_penalty": "What the off-template weights add to the loss, strength "
     "included.",
+    "tie_effective_weights": "How many deviations on the template the training data "
+    "determine, as AdaptiveStrengths found. **0** is a convolution.",
+    "bias_tie_effective_weights": "The same of the deviations of biases, where these have "
+    "strengths of their own.",
+    "off_template_effective_weights": "The same of the off-template weights.",
 }
 HISTOGRAMS = {
     "shades": "Template weights minus the mean of their family. One narrow peak is a "

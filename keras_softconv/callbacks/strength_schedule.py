@@ -36,6 +36,7 @@ class StrengthSchedule(FreshCopies):
         ```
     """
 
+    moves_strengths = True  # A path of strengths refuses such callbacks.
     of_training = ("on_train_batch_begin",)
 
     def __init__(

@@ -29,6 +29,7 @@ class StructureMonitor(FreshCopies):
         softconv/<layer path>/convolution_share
         softconv/<layer path>/tie_penalty
         softconv/<layer path>/off_template_penalty
+        softconv/<layer path>/tie_effective_weights (and others, after AdaptiveStrengths)
 
     with the formulas of `keras_softconv.diagnostics.structure_numbers` and
     `layer.penalties()`, and the paths of `keras_softconv.diagnostics.soft_layers`. There is

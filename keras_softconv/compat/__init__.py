@@ -23,11 +23,14 @@ check_version(installed.__version__)
 if installed.__version__.startswith("2."):
     from keras_softconv.compat.keras2 import (
         build_like,
+        carry_through_training,
+        forked_random_state,
         keras,
         name_of,
         offer_to_keras,
         ops,
         pad,
+        predictions,
         registration_of,
         type_of_losses,
     )
@@ -36,16 +39,21 @@ else:
 
     from keras_softconv.compat.keras3 import (
         build_like,
+        carry_through_training,
+        forked_random_state,
         keras,
         name_of,
         offer_to_keras,
         pad,
+        predictions,
         registration_of,
         type_of_losses,
     )
 
 __all__ = [
     "build_like",
+    "carry_through_training",
+    "forked_random_state",
     "is_in_inner_trace",
     "is_stateless",
     "is_symbolic",
@@ -55,6 +63,7 @@ __all__ = [
     "offer_to_keras",
     "ops",
     "pad",
+    "predictions",
     "registration_of",
     "running_traces",
     "trace_of",

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import keras as installed
+import numpy as np
 import tensorflow as tf
 
 from keras_softconv.compat import operations as ops
@@ -154,3 +156,24 @@ def offer_to_keras(classes: dict[str, type]) -> NoReturn:
 def pad(tensor: Tensor, widths: tuple[tuple[int, int], ...]) -> Tensor:
     """With zeros."""
     return tf.pad(tensor, widths)
+
+
+def carry_through_training(layer: keras.Layer, variable: tf.Variable) -> NoReturn:
+    """Refuse to move the regularizers of Keras's own layers, which are fixed here."""
+    raise NotImplementedError(
+        "Learning the ridges of Keras's own layers needs Keras 3. Received: layer "
+        f"'{layer.name}' in Keras {installed.__version__}. Leave out `include`."
+    )
+
+
+def forked_random_state() -> AbstractContextManager:
+    """A context for random states that could be given back; TensorFlow's cannot."""
+    return nullcontext()
+
+
+def predictions(model: installed.Model, x: Any, batch_size: int) -> np.ndarray:
+    """What `model.predict` returns.
+
+    `predict_on_batch` fails for models that are compiled with `steps_per_execution`.
+    """
+    return model.predict(x, batch_size, verbose=0)

@@ -1,8 +1,11 @@
 """What Keras 3 does in a way of its own; all else is the same in the words of Keras 3."""
 
+import operator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
+import numpy as np
 
 Tensor = Any
 
@@ -69,3 +72,47 @@ def pad(tensor: Tensor, widths: tuple[tuple[int, int], ...]) -> Tensor:
 
     tensor = keras.ops.convert_to_tensor(tensor)
     return torch.nn.functional.pad(tensor, [w for pair in reversed(widths) for w in pair])
+
+
+class _Carried(keras.random.SeedGenerator):
+    """A variable in the place of a seed."""
+
+    def __init__(self, variable: keras.Variable) -> None:
+        self.state = variable
+
+
+def carry_through_training(layer: keras.Layer, variable: keras.Variable) -> None:
+    """Let compiled training steps read a variable that the layer does not save.
+
+    On JAX a step is given the variables of the model, and any other one would be a
+    constant to it. Random seeds are variables of a layer that are not among its weights
+    and are not saved, and so is this one.
+    """
+    if keras.config.backend() == "jax":
+        layer._tracker.unlock()
+        layer._seed_generators.append(_Carried(variable))
+        layer._tracker.lock()
+
+
+def forked_random_state() -> AbstractContextManager:
+    """A context at whose end torch, where it is the backend, has its random state back."""
+    if keras.config.backend() != "torch":
+        return nullcontext()
+    import torch
+
+    return torch.random.fork_rng()
+
+
+def predictions(model: keras.Model, x: Any, batch_size: int) -> np.ndarray:
+    """What `model.predict` returns of a model with one output, without its data pipeline.
+
+    To prepare that pipeline takes TensorFlow 80 ms, and thus longer than many a small
+    network trains in an epoch.
+    """
+    size = len(keras.tree.flatten(x)[0])
+    batches = []
+    for begin in range(0, size, batch_size):
+        rows = slice(begin, begin + batch_size)
+        batch = keras.tree.map_structure(operator.itemgetter(rows), x)
+        batches.append(model.predict_on_batch(batch))
+    return np.concatenate(batches)

@@ -11,7 +11,12 @@ from keras_softconv.diagnostics.report import (
     report_of_layers,
     structure_report,
 )
-from keras_softconv.diagnostics.search import functional_class, layers_within, soft_layers
+from keras_softconv.diagnostics.search import (
+    functional_class,
+    layers_by_path,
+    layers_within,
+    soft_layers,
+)
 from keras_softconv.diagnostics.structure import (
     Members,
     energies,
@@ -27,6 +32,7 @@ __all__ = [
     "StructureReport",
     "energies",
     "functional_class",
+    "layers_by_path",
     "layers_within",
     "problem_children",
     "readable",

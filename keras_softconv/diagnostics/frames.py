@@ -49,11 +49,14 @@ def frame_of(reports: Sequence[LazyDict], table: str | None, add_layer: bool) ->
 
 
 def _row(report: LazyDict) -> dict[str, Any]:
-    """The numbers of a report, those in `energies` by names of their own."""
+    """The numbers of a report, those in dicts by names of their own."""
     row = {}
     for name in report:
         if name == "energies":
             row |= {f"{part}_energy": energy for part, energy in report[name].items()}
+        elif name == "effective_weights":
+            for place, count in report[name].items():
+                row[f"{place}_effective_weights"] = count["determined"]
         elif name not in TABLES:
             row[name] = report[name]
     return row

@@ -58,6 +58,8 @@ def _layer_numbers(
         remarkable_by_filter=None,
         bias_variance=_bias_variance(layer),
     )
+    if layer.effective_weights:
+        values["effective_weights"] = _effective_weights(layer)
     makers = {
         "families": totals.families(),
         "positions": totals.positions(),
@@ -69,6 +71,24 @@ def _layer_numbers(
         ),
     }
     return kind.with_makers(values, makers)
+
+
+def _effective_weights(layer: BaseSoftConv) -> dict[str, dict[str, float | int]]:
+    """How many weights the data determine at each place, and of how many."""
+    geometry = layer.weight_sharing.geometry
+    biases = prod(geometry.output_grid) * geometry.filters if layer.use_bias else 0
+    sizes = {
+        "tie": geometry.template_size,
+        "bias_tie": biases,
+        "off_template": geometry.size - geometry.template_size,
+    }
+    found = layer.effective_weights
+    if "bias_tie" not in found:  # those of the biases are among the ties
+        sizes["tie"] += biases
+    return {
+        place: {"determined": number, "weights": sizes[place]}
+        for place, number in found.items()
+    }
 
 
 class Totals:

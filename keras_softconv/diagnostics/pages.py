@@ -10,6 +10,7 @@ from keras_softconv.diagnostics.tables import (
     Report,
     Rows,
     child_rows,
+    effective_weights_of,
     filter_rows,
     number_rows,
     position_rows,
@@ -57,6 +58,8 @@ def _of_layer(report: Report) -> str:
     content = [
         f"<p>{title}</p>{html_table(rows)}" for title, rows in found if len(rows) > 1
     ]
+    if "effective_weights" in report:
+        content.append(f"<p>{escape(effective_weights_of(report))}</p>")
     content.append(f"<p>{escape(_sizes(report))}</p>")
     return _folded(title_of(report, shortened), "".join(content))
 

@@ -1,6 +1,6 @@
 """Where in a model its SoftConv layers are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -18,9 +18,16 @@ def soft_layers(model: keras.Layer) -> dict[str, BaseSoftConv]:
     the same when the model is reloaded or cloned. Where several layers have the same
     path, the later ones are numbered: `encoder/soft_1`.
     """
-    found: dict[str, BaseSoftConv] = {}
+    return layers_by_path(model, lambda layer: isinstance(layer, BaseSoftConv))
+
+
+def layers_by_path(
+    model: keras.Layer, is_wanted: Callable[[keras.Layer], bool]
+) -> dict[str, keras.Layer]:
+    """Some of the layers inside a model, by paths as in `soft_layers`."""
+    found: dict[str, keras.Layer] = {}
     for names, layer in _named_layers(model, _root(model), set()):
-        if isinstance(layer, BaseSoftConv):
+        if is_wanted(layer):
             path = unnumbered = "/".join(names)
             number = 0
             while path in found:

@@ -13,6 +13,12 @@ Rows = list[list[str]]
 SHOWN_CHILDREN, SHOWN_GROUPS, SHOWN_WORST = 10, 5, 3
 WIDTH = 88
 LONGEST_NAME = 60
+# What the deviations at a place of a layer are called.
+PLACES = {
+    "tie": "deviations on the template",
+    "bias_tie": "deviations of biases",
+    "off_template": "off-template weights",
+}
 LEGEND = (
     "Shares of the squared weights: what the nearest convolution explains, what is left "
     "within its families, and what is off its template. A Conv layer has 100 % in the "
@@ -62,6 +68,8 @@ def text_of(reports: Iterable[Report], table: Callable[[Rows], str]) -> str:
     for report in reports:
         children = child_rows(report, SHOWN_CHILDREN)
         has_children = len(children) > 1
+        if "effective_weights" in report:
+            parts.append(fill(effective_weights_of(report, str), WIDTH))
         parts.append(fill(title_of(report) + (":" if has_children else "."), WIDTH))
         if has_children:
             parts += [fill(line, WIDTH) for line in _groups(report)]
@@ -79,6 +87,17 @@ def title_of(report: Report, name: Callable[[str], str] = str) -> str:
     if "expected_by_chance" not in report:  # a report of an earlier version
         return said
     return f"{said}; chance would give {_rounded(report['expected_by_chance'])}"
+
+
+def effective_weights_of(report: Report, name: Callable[[str], str] = shortened) -> str:
+    """How many weights of a layer the training data determine."""
+    counts = []
+    for place, count in report["effective_weights"].items():
+        kind = PLACES[place]
+        if place == "tie" and count["weights"] > report["template_weights"]:
+            kind += " and of biases"
+        counts.append(f"{readable(count['determined'])} of {count['weights']:,} {kind}")
+    return f"In {name(report['layer'])} the training data determine {', '.join(counts)}."
 
 
 def _rounded(expected: float) -> str:
