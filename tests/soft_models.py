@@ -45,9 +45,17 @@ def random_layer(case, rng, **arguments) -> BaseSoftConv:
     return layer
 
 
+def weak_ridges() -> dict[str, keras.Regularizer]:
+    """Penalties that let a few steps of training change the deviations."""
+    return {
+        "tie_regularizer": keras.regularizers.L2(1e-3),
+        "off_template_regularizer": keras.regularizers.L2(1e-3),
+    }
+
+
 def soft_model(name="soft", **arguments) -> keras.Model:
-    """The model for the `images` fixture."""
-    arguments = {"deviation_initializer": "glorot_uniform", **arguments}
+    """The model for the `images` fixture, with weak ridges if nothing else is asked for."""
+    arguments = {"deviation_initializer": "glorot_uniform", **weak_ridges(), **arguments}
     layer = SoftConv2D(3, 3, padding="same", name=name, **arguments)
     return keras.Sequential([keras.Input((5, 4, 2)), layer])
 

@@ -196,7 +196,20 @@ def test_same_names_order_and_defaults_as_keras_has(rank):
     assert {ours[name].kind for name in new} == {inspect.Parameter.KEYWORD_ONLY}
     for name in ("tie_regularizer", "off_template_regularizer"):
         assert isinstance(ours[name].default, keras.regularizers.L2)
-        assert ours[name].default.l2 == pytest.approx(1e-3)
+        assert ours[name].default.l2 == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("rank", SOFT_CONVS)
+def test_penalties_are_those_of_the_config_and_not_todays_defaults(rank):
+    names = ("tie_regularizer", "off_template_regularizer")
+    new = SOFT_CONVS[rank](2, 3).get_config()
+    assert [new[name]["config"]["l2"] for name in names] == [3.0, 3.0]
+    # As 1.0.0 wrote it of a layer that was given none.
+    old = {"class_name": "L2", "config": {"l2": 1e-3}}
+    layer = SOFT_CONVS[rank].from_config(new | dict.fromkeys(names, old))
+    assert [getattr(layer, name).l2 for name in names] == pytest.approx([1e-3, 1e-3])
+    again = type(layer).from_config(layer.get_config())
+    assert [getattr(again, name).l2 for name in names] == pytest.approx([1e-3, 1e-3])
 
 
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")

@@ -313,8 +313,8 @@ class TestTies:
     def test_they_are_off_and_can_be_switched_on(self, rng):
         layer = convert(IMAGE, rng)
         assert float(to_numpy(layer.penalties()["tie_penalty"])) == 0
-        layer.tie_strength.assign(1000.0)
-        # Of the default ridge of 1e-3: what deviates from the family means.
+        layer.tie_strength.assign(1 / layer.tie_regularizer.l2)
+        # The ridge is then the sum of squares of what deviates from the family means.
         size, variance = np.prod(IMAGE.shapes[0]), family_variance(layer)
         biases = to_numpy(layer.bias_deviations)
         found = float(to_numpy(layer.penalties()["tie_penalty"]))
@@ -325,7 +325,7 @@ class TestTies:
         x, y = write(tmp_path / "old.h5", IMAGE, rng)
         model = load(tmp_path / "old.h5")
         layer = model.layers[0]
-        layer.tie_strength.assign(1000.0)
+        layer.tie_strength.assign(1 / layer.tie_regularizer.l2)
         variance, energy = family_variance(layer), energy_of(layer.shared_kernel)
         model.compile(keras.optimizers.SGD(0.05), "mse")
         model.fit(x, y, epochs=30, verbose=0)

@@ -13,8 +13,8 @@ from keras.ops import convert_to_numpy as to_numpy
 from keras_softconv import SoftConv2D, structure_report
 from keras_softconv.callbacks import AdaptiveStrengths, StructureMonitor
 from keras_softconv.callbacks import compiled_numbers as numbers_module
-from keras_softconv.callbacks import curvature as curvature_module
 from keras_softconv.diagnostics import soft_layers
+from keras_softconv.evidence import curvature as curvature_module
 
 pytestmark = pytest.mark.filterwarnings(ignore_compiled_data)
 
@@ -71,7 +71,7 @@ def test_another_model_is_noticed(images, tmp_path, monkeypatch):
 
 @not_on("torch", "compiles nothing")
 def test_adaptive_strengths_are_traced_once_for_all_fits(images, monkeypatch):
-    traced = counted(monkeypatch, curvature_module, "_signed_sum")
+    traced = counted(monkeypatch, curvature_module, "_predict")
     x, y = images
     model = two_layers()
     adaptive = AdaptiveStrengths(x, y, update_freq=1, probes=1)

@@ -38,7 +38,10 @@ def log(tmp_path_factory):
 def plain(tmp_path_factory):
     """A monitor that was asked for nothing, and its log of a model with other penalties."""
     keras.utils.set_random_seed(0)
-    model = two_layers(tie_regularizer=keras.regularizers.L1(0.25))
+    model = two_layers(
+        tie_regularizer=keras.regularizers.L1(0.25),
+        off_template_regularizer=keras.regularizers.L2(1e-3),
+    )
     model.layers[1].tie_strength.assign(3.0)
     monitor = StructureMonitor(tmp_path_factory.mktemp("plain"))
     with uncompiled():

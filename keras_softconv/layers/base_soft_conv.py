@@ -60,8 +60,8 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        tie_regularizer: Any = keras.regularizers.L2(1e-3),
-        off_template_regularizer: Any = keras.regularizers.L2(1e-3),
+        tie_regularizer: Any = keras.regularizers.L2(3.0),
+        off_template_regularizer: Any = keras.regularizers.L2(3.0),
         deviation_initializer: Any = "zeros",
         halo: int | None = None,
         penalty_registration: str = "add_loss",
@@ -199,6 +199,21 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
         if self._is_penalized(self.bias_deviations):
             tie = tie + self._penalties.of_biases(self.bias_deviations)
         return {"tie_penalty": tie, "off_template_penalty": off_template}
+
+    @property
+    def effective_weights(self) -> dict[str, float]:
+        """How many weights the training data determine, as `AdaptiveStrengths` found.
+
+        By their place: `"tie"`, `"off_template"`, and `"bias_tie"` where the biases have
+        strengths of their own. Empty before that; not saved.
+        """
+        self._check_built("effective_weights")
+        return dict(self._penalties.effective_weights)
+
+    @effective_weights.setter
+    def effective_weights(self, found: dict[str, float]) -> None:
+        self._check_built("effective_weights")
+        self._penalties.effective_weights = dict(found)
 
     def _is_penalized(self, deviations: Any) -> bool:
         # As Keras does with a frozen weight's regularizer.

@@ -71,6 +71,8 @@ class LayerPenalties:
         )
         self._kernel_regularizer = _WeightRegularizer(lambda x: sum(self.of_kernel(x)))
         self._bias_regularizer = _WeightRegularizer(self.of_biases)
+        # How many weights the training data determine, as far as that was found.
+        self.effective_weights: dict[str, float] = {}
         # How the last forward pass registered the penalties. Keras does not track what is
         # in a namespace.
         self._registered = SimpleNamespace(losses=[], beginning=None)

@@ -48,12 +48,12 @@ class SoftConv2D(BaseSoftConv):
         kernel_constraint: constraint on the shared kernel.
         bias_constraint: constraint on the shared bias.
         tie_regularizer: regularizer of the deviations on the template, or None; by
-            default `L2(1e-3)`. It is given float32 tensors whose leading axes are the
-            members and whose last axis is the families: `(*output_grid, families)` for
-            the kernel, 0 where a member would see only padding, and
-            `(*output_grid, filters)` for the biases.
+            default `L2(3.0)`, which is strong: it is chosen to do no harm. It is given
+            float32 tensors whose leading axes are the members and whose last axis is the
+            families: `(*output_grid, families)` for the kernel, 0 where a member would
+            see only padding, and `(*output_grid, filters)` for the biases.
         off_template_regularizer: regularizer of all other deviations, or None; by default
-            `L2(1e-3)`. It is given the float32 deviations with 0 on the template.
+            `L2(3.0)`. It is given the float32 deviations with 0 on the template.
         deviation_initializer: initializer of the deviations, with the mean number of
             weights into an output and out of an input as fans. Bias deviations start
             at zero.
