@@ -129,12 +129,15 @@ class Trained:
 
 
 class Learned(Trained):
-    """Strengths from the training data alone; nothing is tuned and nothing stopped."""
+    """Strengths from the training data alone; nothing is tuned and nothing stopped.
+
+    A fit has what the last update found.
+    """
 
     def fits(self, draw: Any) -> list[dict]:
         adaptive = AdaptiveStrengths(*draw.train, update_freq=1)
         fit = self.fit(draw, self.strengths[0], [adaptive], stop=False)
-        return [{**fit, "setting": None}]
+        return [{**fit, "setting": None, "found": adaptive.history[-1]}]
 
 
 class Released:

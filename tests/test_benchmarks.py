@@ -298,3 +298,16 @@ def test_the_prose_around_a_table_stays(scripts):
     once = replace(document, "x", "new \\1")
     assert once == "Before.\n<!-- begin: x -->\n\nnew \\1\n\n<!-- end: x -->\nAfter."
     assert replace(once, "x", "new \\1") == once
+
+
+@pytest.mark.slow
+def test_updates_of_strengths_are_timed_beside_epochs(scripts, monkeypatch, capsys):
+    """Trains two networks for some epochs."""
+    updates = scripts("updates")
+    monkeypatch.setattr(updates, "ROUNDS", 1)
+    monkeypatch.setattr("sys.argv", ["updates.py", "--probes", "2"])
+    updates.main()
+    rows = re.findall(r"\| (\d+) ms \| (\d+) ms \| ([\d.]+) \|", capsys.readouterr().out)
+    assert len(rows) == 2
+    for epoch, update, ratio in rows:
+        assert float(ratio) == pytest.approx(int(update) / int(epoch), rel=0.2, abs=0.1)
