@@ -202,3 +202,17 @@ def test_addons_is_told_where_it_runs():
     told = ending.value.code  # Python prints a text and ends with status 1.
     assert "Addons needs Keras 2.15: `pip install '.[addons,examples]'`" in told
     assert "denoise_digits.py" in told
+
+
+@pytest.mark.slow
+def test_the_sensors_say_where_their_classes_differ(tmp_path):
+    """In full, which takes as long as any training of a network."""
+    printed = run("sensor_classifier.py", "--log-dir", str(tmp_path))
+    right = [float(number) for number in re.findall(r"Conv1D ([\d.]+) %", printed)]
+    convolution, soft = right
+    assert convolution < 65
+    assert soft > 95
+    share, steps = re.findall(r"have (\d+)% .* and (\d+)% of the steps", printed)[0]
+    assert int(share) > 1.7 * int(steps)
+    assert "sensors/readout/kernel_strength" in printed
+    assert list(tmp_path.glob("softconv/events*"))
