@@ -15,7 +15,7 @@ VERSION = re.search(
 PLOTS = ["matplotlib>=3.8"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings-python>=1.16"]
 EXAMPLES = [*PLOTS, "scikit-learn>=1.4"]
-EXPERIMENTS = ["statsmodels>=0.14"]
+EXPERIMENTS = ["mlxtend>=0.23", "statsmodels>=0.14"]
 BACKENDS = ["jax>=0.6", "torch>=2.6"]
 # The last TensorFlow Addons, and what it runs with: on Python 3.11 and no later one. That
 # TensorBoard asks for `pkg_resources`, which setuptools has no more.

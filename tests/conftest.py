@@ -25,15 +25,15 @@ from hypothesis import HealthCheck, settings
 # of their own: they run with the tests on TensorFlow.
 INDEPENDENT = (
     "architecture", "arguments", "backends", "benchmarks", "classification", "dashboard",
-    "distribution", "documentation", "examples", "experiments", "memory", "nowlan_hinton",
-    "scaling_out", "versions",
+    "defaults", "distribution", "documentation", "examples", "experiments",
+    "learned_studies", "memory", "nowlan_hinton", "scaling_out", "versions",
 )  # fmt: skip
 # These are about what only one of the two Keras has, or come out alike with both.
 NEED_KERAS_3 = (
-    "backends", "benchmarks", "classification", "compiled_updates", "distribution",
-    "examples", "experiments", "frozen_structure", "inner_traces", "legacy_models",
-    "movable_weights", "nowlan_hinton", "optima", "optimizer_loops", "optimizers",
-    "scaling_out",
+    "backends", "benchmarks", "classification", "compiled_updates", "defaults",
+    "distribution", "examples", "experiments", "frozen_structure", "inner_traces",
+    "learned_studies", "legacy_models", "movable_weights", "nowlan_hinton", "optima",
+    "optimizer_loops", "optimizers", "scaling_out",
 )  # fmt: skip
 NEED_KERAS_2 = ("addons", "keras2", "locally_connected", "two_stacks")
 if KERAS_2:

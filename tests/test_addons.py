@@ -19,6 +19,7 @@ legacy, addons = keras.optimizers.legacy, tfa.optimizers
 decoupled = addons.extend_with_decoupled_weight_decay
 EXAMPLE = Path(__file__).parents[1] / "examples" / "addons.py"
 EPOCHS, STEPS = 12, 4  # an epoch
+RIDGE = 1e-3
 
 # With rates at which each of them learns this task in few steps.
 OPTIMIZERS = {
@@ -61,7 +62,8 @@ def fit(model, data, *callbacks, epochs=EPOCHS):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_train_with_penalties_monitor_and_schedule(name, data, tmp_path):
-    model = make_model()
+    ridge = keras.regularizers.L2(RIDGE)
+    model = make_model(tie_regularizer=ridge, off_template_regularizer=ridge)
     model.compile(OPTIMIZERS[name](), "mse")
     before = model.evaluate(*data, verbose=0)
     rise = keras.optimizers.schedules.PolynomialDecay(0.0, 20, end_learning_rate=1.0)
@@ -80,12 +82,12 @@ def test_optimizers_train_with_penalties_monitor_and_schedule(name, data, tmp_pa
 
 
 def penalty_of(layer) -> float:
-    """The default ridges, in float64 NumPy."""
+    """The ridges, in float64 NumPy."""
     weights = layer.deviations.numpy().astype("float64"), layer.template_mask()
     ties = (weights[0][weights[1]] ** 2).sum() + (layer.bias_deviations.numpy() ** 2).sum()
     off_template = (weights[0][~weights[1]] ** 2).sum()
     strengths = layer.tie_strength.numpy(), layer.off_template_strength.numpy()
-    return 1e-3 * (strengths[0] * ties + strengths[1] * off_template)
+    return RIDGE * (strengths[0] * ties + strengths[1] * off_template)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ FLOORS = [
     {"shrinkage"},
     {"layers"},
     {"diagnostics"},
-    {"conversion", "optimizers", "path", "plots"},
+    {"conversion", "evidence", "optimizers", "path", "plots"},
     {"callbacks"},
 ]
 # What reads the layers that Keras 2 saved names it; it runs with either Keras.

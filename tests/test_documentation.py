@@ -190,7 +190,7 @@ def test_what_one_begins_with_has_an_example():
         *(f"layers.soft_conv{rank}d.SoftConv{rank}D" for rank in (1, 2, 3)),
         *("conversion.of_models.soften", "conversion.of_layers.from_conv"),
         "diagnostics.report.structure_report",
-        *("plots.maps.shades", "path.regularization_path"),
+        *("plots.maps.shades", "path.path.regularization_path"),
         *(f"callbacks.{module_of(one)}.{one}" for one in callbacks.__all__),
     ]
     assert {f"keras_softconv.{name}" for name in begin} <= set(EXAMPLES)

@@ -105,7 +105,11 @@ def test_a_wrapped_layer_keeps_its_regularizers_and_keras_its_names(tmp_path):
 
 def test_a_penalty_counts_once_however_often_the_layer_is_called(images):
     x, y = images[0], images[0]
-    soft = SoftConv2D(2, 3, padding="same", deviation_initializer="ones", name="soft")
+    ridge = user_keras.regularizers.L2(1e-3)
+    soft = SoftConv2D(
+        2, 3, padding="same", deviation_initializer="ones", tie_regularizer=ridge,
+        off_template_regularizer=ridge, name="soft",
+    )  # fmt: skip
     inputs = user_keras.Input(x.shape[1:])
     model = user_keras.Model(inputs, soft(soft(inputs)))
     model.compile(user_keras.optimizers.SGD(0.0), "mse")
