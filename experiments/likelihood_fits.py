@@ -1,7 +1,7 @@
 """Networks of likelihood_tasks.py, trained with fixed strengths and with learned ones."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -15,9 +15,9 @@ from keras_softconv.callbacks import AdaptiveStrengths
 from keras_softconv.evidence.included import MovableRidge
 
 BATCH = 100
-ROUND = 25  # steps, between looks at the validation data, or between updates
-RATE = 1e-2  # of Adam at the beginning; at the end it is 0
-FIRST_DECAY = 1e-3  # of a readout whose decay is learned
+RATE = 1e-2  # Adam's first one, which falls to 0
+FIRST_DECAY = 1e-3  # where a decay is learned
+SHARED_KERNEL, READOUT = "shared kernel", "readout"
 L2 = keras.regularizers.L2
 LOSSES = {
     True: lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -34,47 +34,67 @@ class Network(BaseNetwork):
 
     Args:
         task: has the layers.
-        rounds: how often `ROUND` steps are made.
-        first_decay: of the readout, if it is to be learned; None for no decay, and
-            "fixed" for one that a setting gives.
+        rounds: how often the steps of a round are made.
+        learned: of `SHARED_KERNEL` and `READOUT` those whose decay is learned, while the
+            others have none. None if settings give all decays.
+
+    Attributes:
+        include: for `AdaptiveStrengths`.
     """
 
     def __init__(
-        self, task: Task, rounds: int, first_decay: float | str | None = "fixed"
+        self, task: Task, rounds: int, learned: Collection[str] | None = None
     ) -> None:
-        self.rounds, self.loss = rounds, LOSSES[task.is_classifier]()
+        self.rounds, self.round_steps = rounds, task.round_steps
+        self.loss = LOSSES[task.is_classifier]()
+        places = {SHARED_KERNEL, READOUT} if task.outputs else {SHARED_KERNEL}
+        self.include = "all" if places.intersection(learned or ()) else None
 
-        def hidden(_: Decay) -> list[keras.Layer]:
-            ridges = {"tie_regularizer": L2(1.0), "off_template_regularizer": L2(1.0)}
-            return [task.layer(**ridges), *task.between()]
+        def ridge(place: str, decay: Decay) -> keras.Regularizer | None:
+            if learned is None:
+                return decay
+            return L2(FIRST_DECAY) if place in learned else None
+
+        def hidden(decay: Decay) -> list[keras.Layer]:
+            layer = task.layer(
+                tie_regularizer=L2(1.0),
+                off_template_regularizer=L2(1.0),
+                kernel_regularizer=ridge(SHARED_KERNEL, decay),
+            )
+            return [layer, *task.between()]
 
         def readout(decay: Decay) -> list[keras.Layer]:
             if not task.outputs:
                 return []
-            ridge = decay if first_decay == "fixed" else first_decay and L2(first_decay)
-            return [keras.layers.Dense(task.outputs, kernel_regularizer=ridge)]
+            decay = ridge(READOUT, decay)
+            return [keras.layers.Dense(task.outputs, kernel_regularizer=decay)]
 
         shape = task.draw(0).train[0].shape[1:]
         super().__init__(
             shape,
             hidden,
             readout,
-            ROUND * rounds,
+            self.round_steps * rounds,
             RATE,
             loss=self.loss,
             metrics=[METRICS[task.is_classifier]()],
-            steps_per_execution=ROUND,
+            steps_per_execution=self.round_steps,
             jit_compile=True,  # faster for so small a step
         )
 
     def begin(self, seed: int) -> None:
-        """Also lets a decay that was learned be what it was before."""
+        """Also lets decays that were learned be what they were before."""
         super().begin(seed)
-        last = self.model.layers[-1]
-        if isinstance(last, keras.layers.Dense):
-            ridge = last.kernel.regularizer
-            if isinstance(ridge, MovableRidge):
-                ridge.strength.assign(1.0)
+        for weight in self.model.trainable_weights:
+            if isinstance(weight.regularizer, MovableRidge):
+                weight.regularizer.strength.assign(1.0)
+
+    def assign_strengths(
+        self, ties: float, off_template: float, shared_kernel: float, readout: float
+    ) -> None:
+        """Of one setting."""
+        super().assign_strengths(ties, off_template, readout)
+        self.decay.factor.assign(shared_kernel)
 
     def fit(
         self,
@@ -87,7 +107,8 @@ class Network(BaseNetwork):
 
         Args:
             data: with their seed.
-            strengths: of ties, off the template and, unless it is learned, of the readout.
+            strengths: of ties, off the template, shared kernel and readout. The last two
+                count unless they are learned.
             callbacks: of Keras's `fit`.
             validation: inputs and labels, or None.
 
@@ -100,7 +121,7 @@ class Network(BaseNetwork):
         examples = examples.shuffle(len(data.train[0]), seed=data.seed).repeat()
         return self.model.fit(
             examples.batch(BATCH, drop_remainder=True),
-            steps_per_epoch=ROUND,
+            steps_per_epoch=self.round_steps,
             epochs=self.rounds,
             validation_data=validation,
             callbacks=list(callbacks),
@@ -146,14 +167,14 @@ class Learned:
     A fit has what the last update found, with strengths in units of 1 / terms.
     """
 
-    def __init__(self, name: str, network: Network, include: str | None) -> None:
-        self.name, self.network, self.include = name, network, include
+    def __init__(self, name: str, network: Network) -> None:
+        self.name, self.network = name, network
 
     def fits(self, data: Data) -> list[dict[str, Any]]:
         adaptive = AdaptiveStrengths(
-            *data.train, update_freq=1, probes=4, include=self.include
+            *data.train, update_freq=1, probes=4, include=self.network.include
         )
-        self.network.fit(data, (1.0, 1.0, 1.0), [adaptive])
+        self.network.fit(data, (1.0, 1.0, 1.0, 1.0), [adaptive])
         found = dict(adaptive.history[-1])
         terms = data.train[1].size
         for name in found:

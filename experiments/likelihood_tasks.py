@@ -20,7 +20,7 @@ from drawn import Data
 
 from keras_softconv import SoftConv1D, SoftConv2D
 
-Setting = tuple[float, float, float]
+Setting = tuple[float, float, float, float]
 VALIDATION, TEST = 300, 1000
 PLANTED_CLASSES = 3
 NOISE_VARIANCE = 0.25  # of the regression, whose signal has variance 1
@@ -35,10 +35,12 @@ class Task:
         layer: makes the SoftConv layer from its regularizers.
         between: makes the layers between it and the readout.
         outputs: of the dense readout; 0 for none.
-        is_classifier: whether the labels are classes.
         ties: strengths to try, in units of 1 / terms of the loss, as are all others.
         off_template: the same off the template; 0 alone where there are no such weights.
-        decays: the same of the readout.
+        decays: the same of the shared kernel and of the readout, in pairs.
+        is_classifier: whether the labels are classes.
+        rounds: how often strengths are learned in a training.
+        round_steps: how many steps are made each time.
     """
 
     draw: Callable[[int], Data]
@@ -47,8 +49,10 @@ class Task:
     outputs: int
     ties: list[float]
     off_template: tuple[float, ...] = (0.0,)
-    decays: tuple[float, ...] = (0.0,)
+    decays: tuple[tuple[float, float], ...] = ((0.0, 0.0),)
     is_classifier: bool = True
+    rounds: int = 24
+    round_steps: int = 25
 
 
 def digits(examples: int) -> Callable[[int], Data]:

@@ -74,7 +74,8 @@ class LinearEvidence:
     Args:
         x, y: examples.
         ids: family of each weight, -1 off the template.
-        factors: of the penalties.
+        factors: of the penalties of ties and off-template weights and, if there is a third
+            one, of the shared kernel.
     """
 
     def __init__(self, x, y, ids, factors):
@@ -86,18 +87,21 @@ class LinearEvidence:
         is_tie[3 : 3 + size], is_tie[4 + size :] = (ids >= 0).ravel(), True
         is_off = np.zeros_like(is_tie)
         is_off[3 : 3 + size] = (ids < 0).ravel()
-        self.groups, self.factors = [is_tie, is_off], factors
+        is_shared = np.arange(is_tie.size) < 3
+        self.groups = [is_tie, is_off, is_shared][: len(factors)]
+        self.factors = np.array(factors)
+        self.free = is_tie.size - sum(group.sum() for group in self.groups)
 
     def of_squares(self, updates=200):
         """Strengths and the variance of the noise, for the mean squared error."""
-        strengths, curvature = np.ones(2), self.design.T @ self.design
+        strengths, curvature = np.ones(len(self.groups)), self.design.T @ self.design
         for _ in range(updates):
             prior = self.prior(strengths, self.y.size)
             whole = curvature + np.diag(prior)
             weights = np.linalg.solve(whole, self.design.T @ self.y)
             squares = ((self.y - self.design @ weights) ** 2).sum()
             gammas = self.gammas(whole, curvature)
-            noise = squares / (self.y.size - sum(gammas) - 4)
+            noise = squares / (self.y.size - sum(gammas) - self.free)
             strengths = noise * gammas / self.penalties(weights, self.y.size)
         return strengths, noise
 
@@ -158,7 +162,7 @@ def test_training_ends_at_the_fixed_point_of_an_independent_computation(
     x, y = examples(rng, spread, scale)
     adaptive = AdaptiveStrengths(x, y, update_freq=2, probes=32)
     layer = fitted(rewound(), x, y, adaptive, epochs=80)
-    evidence = LinearEvidence(x, y, family_ids(), np.array([1e-3, 2e-3]))
+    evidence = LinearEvidence(x, y, family_ids(), [1e-3, 2e-3])
     strengths, noise = evidence.of_squares()
     found = adaptive.history[-1]
     # The curvature is drawn at random.
@@ -166,6 +170,24 @@ def test_training_ends_at_the_fixed_point_of_an_independent_computation(
     np.testing.assert_allclose(found["noise_variance"], noise, rtol=0.02)
     np.testing.assert_allclose(found["noise_variance"], NOISE**2, rtol=0.15)
     assert float(layer.tie_strength) == np.float32(found[TIE])
+
+
+@pytest.mark.slow
+@not_on_keras_2("moves no regularizer but those of deviations")
+def test_so_it_does_with_a_ridge_of_the_shared_kernel(rng):
+    """80 epochs of 20 steps, so that weights and strengths settle."""
+    x, y = examples(rng, spread=0.5, scale=0.15)
+    adaptive = AdaptiveStrengths(x, y, update_freq=2, probes=32, include="all")
+    fitted(new_model(kernel_regularizer=L2(3e-3)), x, y, adaptive, epochs=80)
+    evidence = LinearEvidence(x, y, family_ids(), [1e-3, 2e-3, 3e-3])
+    strengths, noise = evidence.of_squares()
+    found = adaptive.history[-1]
+    np.testing.assert_allclose([found[TIE], found[OFF]], strengths[:2], rtol=0.05)
+    # The means of 6 deviations have a share of what the shared kernel explains, which is
+    # neglected.
+    shared = found["model/soft/shared_kernel_strength"]
+    np.testing.assert_allclose(shared, strengths[2], rtol=0.1)
+    np.testing.assert_allclose(found["noise_variance"], noise, rtol=0.02)
 
 
 @pytest.mark.slow
@@ -179,7 +201,7 @@ def test_so_it_does_with_a_classifier(rng):
     at_once = STEPS if BACKEND == "tensorflow" else 1
     model.compile(keras.optimizers.Adam(0.02), loss, steps_per_execution=at_once)
     fitted(model, x, y, adaptive, epochs=80)
-    evidence = LinearEvidence(x, y, family_ids(), np.array([1e-3, 2e-3]))
+    evidence = LinearEvidence(x, y, family_ids(), [1e-3, 2e-3])
     found = adaptive.history[-1]
     np.testing.assert_allclose([found[TIE], found[OFF]], evidence.of_logits(), rtol=0.06)
 

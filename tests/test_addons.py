@@ -160,10 +160,9 @@ def test_progress_bar_and_time_stopping(data, tmp_path, capfd):
     assert "softconv/convolution_share: 0." in shown.out + shown.err
     events = read(tmp_path / "softconv")["softconv/model/soft/convolution_share"]
     assert len(events) == len(history["loss"]) + 1 < 100_000
-    assert_allclose(
-        [value for _, value in events[1:]],
-        history["softconv/convolution_share"],  # of the only layer
-    )
+    logged = history["softconv/convolution_share"]  # of the only layer
+    # The log takes it from sums over all layers, in float32.
+    assert_allclose([value for _, value in events[1:]], logged, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,15 @@ def test_a_frozen_structure_is_refused_and_nothing_is_changed(images):
         np.testing.assert_array_equal(weight, same)
 
 
+def test_ridges_of_other_weights_are_not_learned(images):
+    model = soft_model()
+    model.compile("sgd", "mse")
+    adaptive = keras_softconv.callbacks.AdaptiveStrengths(*images, include="all")
+    message = "needs Keras 3. Received: `include` in Keras 2.15.*Leave out `include`"
+    with pytest.raises(NotImplementedError, match=message):
+        model.fit(*images, callbacks=[adaptive], verbose=0)
+
+
 def freeze_of(model):
     return lambda: keras_softconv.freeze_structure(model)
 

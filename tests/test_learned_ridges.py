@@ -69,7 +69,7 @@ def test_each_loss_is_learned_with_at_each_position(name, rng):
 # Other layers.
 
 
-@not_on_keras_2("moves no regularizer of Keras's own layers")
+@not_on_keras_2("moves no regularizer but those of deviations")
 def test_the_ridges_of_other_layers_are_learned_and_kept(rng, tmp_path):
     x, y = draw(rng)
     model = classifier(keras.layers.BatchNormalization(), keras.layers.Dropout(0.1))
@@ -93,7 +93,42 @@ def test_the_ridges_of_other_layers_are_learned_and_kept(rng, tmp_path):
     assert len(loaded.weights) == len(model.weights)
 
 
-@not_on_keras_2("moves no regularizer of Keras's own layers")
+@not_on_keras_2("moves no regularizer but those of deviations")
+def test_the_ridges_of_shared_kernels_and_biases_are_learned_and_kept(rng, tmp_path):
+    x, y = draw(rng)
+    layer = SoftConv1D(
+        CLASSES,
+        3,
+        kernel_regularizer=L2(0.02),
+        bias_regularizer=L2(0.05),
+        bias_initializer="ones",
+        name="soft",
+    )
+    pooled = keras.layers.GlobalAveragePooling1D()
+    model = keras.Sequential([keras.Input((6, 1)), layer, pooled], name="model")
+    adaptive = AdaptiveStrengths(x, y, update_freq=1, include="soft")
+    fitted(model, adaptive, x, y)
+    found = adaptive.history[-1]
+    kernel, bias = (
+        found[f"model/soft/shared_{one}_strength"] for one in ("kernel", "bias")
+    )
+    model.save(tmp_path / "model.keras")
+    for one in (layer, keras.models.load_model(tmp_path / "model.keras").layers[0]):
+        np.testing.assert_allclose(one.kernel_regularizer.l2, 0.02 * kernel, rtol=1e-6)
+        np.testing.assert_allclose(one.bias_regularizer.l2, 0.05 * bias, rtol=1e-6)
+    report = structure_report(model)["model/soft"]
+    counts = report["effective_weights"]
+    assert list(counts) == ["tie", "off_template", "shared_kernel", "shared_bias"]
+    for place, weights in (("shared_kernel", 9), ("shared_bias", CLASSES)):
+        determined = found[f"model/soft/{place}_effective_weights"]
+        assert counts[place] == {"determined": determined, "weights": weights}
+        assert 0 < determined < weights
+    said = " ".join(str(report).split())
+    assert "of 9 weights of the shared kernel" in said
+    assert "of 3 shared biases" in said
+
+
+@not_on_keras_2("moves no regularizer but those of deviations")
 @pytest.mark.parametrize("name", ["depthwise", "pointwise", "bias"])
 def test_configs_of_all_layers_have_the_learned_factors(name, rng, recwarn):
     x, y = draw(rng)
@@ -127,7 +162,7 @@ class Composite(keras.layers.Layer):
         return self.inner(inputs)
 
 
-@not_on_keras_2("moves no regularizer of Keras's own layers")
+@not_on_keras_2("moves no regularizer but those of deviations")
 def test_factors_that_no_config_can_have_are_warned_of_once(rng):
     x, y = draw(rng)
     adaptive = AdaptiveStrengths(x, y, update_freq=1, include="all")
@@ -141,7 +176,7 @@ def test_factors_that_no_config_can_have_are_warned_of_once(rng):
             model.fit(x, y, verbose=0, callbacks=[adaptive])
 
 
-@not_on_keras_2("moves no regularizer of Keras's own layers")
+@not_on_keras_2("moves no regularizer but those of deviations")
 def test_a_compiled_step_reads_a_strength_that_moves(rng):
     x, y = draw(rng)
     model = classifier()
@@ -161,11 +196,12 @@ def test_a_compiled_step_reads_a_strength_that_moves(rng):
     np.testing.assert_allclose(model.evaluate(x, y, verbose=0), expected, rtol=1e-5)
 
 
-@not_on_keras_2("moves no regularizer of Keras's own layers")
+@not_on_keras_2("moves no regularizer but those of deviations")
 @pytest.mark.parametrize(
     ("include", "message"),
     [
         ("soft", r"cannot include layer 'soft'.*with an L2 regularizer: \['model/head'\]"),
+        ("soft", "kernel or bias; ties and off-template weights are learned without"),
         (["dense"], "layer 'dense'.*kernel_regularizer=keras.regularizers.L2"),
     ],
 )
@@ -175,6 +211,7 @@ def test_layers_without_a_ridge_cannot_be_included(include, message, rng):
         fitted(classifier(), AdaptiveStrengths(x, y, include=include), x, y)
 
 
+@not_on_keras_2("moves no regularizer but those of deviations")
 def test_nothing_to_include(rng):
     x, y = draw(rng)
     layers = [SoftConv1D(2, 3), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
@@ -182,8 +219,11 @@ def test_nothing_to_include(rng):
     message = "found no layer to include.*regularizer: none"
     with pytest.raises(ValueError, match=message):
         fitted(model, AdaptiveStrengths(x, y, include="all"), x, y)
+
+
+def test_names_to_include_are_strings(rng):
     with pytest.raises(ValueError, match="`include` must be a name or path"):
-        AdaptiveStrengths(x, y, include=3)
+        AdaptiveStrengths(*draw(rng), include=3)
 
 
 # Fused ties.

@@ -63,17 +63,18 @@ def test_learned_fits_begin_again_and_report_the_loss_of_test_data(scripts, task
     """The training step is traced, as is the curvature."""
     fits, study = scripts("likelihood_fits"), scripts("learned_classifiers")
     task = study.TASKS["digits, N = 300"]
-    network = fits.Network(task, 2, fits.FIRST_DECAY)
+    network = fits.Network(task, 2, [fits.SHARED_KERNEL, fits.READOUT])
     network.model.jit_compile = False  # which would compile for longer than it trains
     draw = task.draw(0)
-    learned = fits.Learned("learned", network, "all")
+    learned = fits.Learned("learned", network)
     (first,), (again,) = learned.fits(draw), learned.fits(draw)
     assert again["error"] == pytest.approx(first["error"], rel=1e-5)
     assert again["found"] == pytest.approx(first["found"], rel=1e-3)
     shares = softmax(network.model.predict(draw.test[0], verbose=0), axis=-1)
     assert again["error"] == pytest.approx(log_loss(draw.test[1], shares), rel=1e-4)
     names = [name.rpartition("/")[2] for name in first["found"]]
-    assert {"tie_strength", "kernel_strength", "log_evidence"} <= set(names)
+    wanted = {"tie_strength", "kernel_strength", "shared_kernel_strength", "log_evidence"}
+    assert wanted <= set(names)
     assert first["setting"] is None
     assert np.isnan(first["validation"])
 
@@ -85,10 +86,14 @@ def test_learned_is_divided_by_the_best_of_the_grid(scripts):
         [{"setting": 1, "validation": 2, "error": 1.0}, {**tuned_fit(), "error": 2.0}],
         [{"setting": 1, "validation": 2, "error": 3.0}, {**tuned_fit(), "error": 2.5}],
     ]
-    found = {task: {study.GRID: grid, study.LEARNED: seeds(2.0, 2.0)}}
-    row = study.render_learned(found).splitlines()[-1]
-    numbers = "2.00 ± 1.00 | 1.75 ± 0.75 | 2.25 ± 0.25 | 2.00 ± 0.00 | 1.000 | 1.143"
-    assert row == f"| {task} | {numbers} |"
+    learned = {study.LEARNED: seeds(2.0, 2.0), study.ALL_LEARNED: seeds(4.0, 4.0)}
+    found = {task: {study.GRID: grid, **learned}}
+    rows = study.render_learned(found).splitlines()[2:]
+    fixed = "2.00 ± 1.00 | 1.75 ± 0.75 | 2.25 ± 0.25"
+    assert rows == [
+        f"| {task} | none | {fixed} | 2.00 ± 0.00 | 1.000 | 1.143 |",
+        f"| {task} | learned | {fixed} | 4.00 ± 0.00 | 2.000 | 2.286 |",
+    ]
 
 
 def tuned_fit():
@@ -100,7 +105,7 @@ def test_what_was_found_of_networks_that_fit_their_data_is_shown(scripts):
     study = scripts("learned_classifiers")
     found = {"m/soft/tie_strength": 3.0, "m/soft/tie_effective_weights": 7.0}
     learned = seeds(2.0, 4.0, training=0.5, found={**found, "noise_variance": 0.1})
-    grid = seeds(1.0, 3.0, setting=(10.0, 0.0, 0.0))
+    grid = seeds(1.0, 3.0, setting=(10.0, 0.0, 0.0, 0.0))
     names = study.GRID, study.FREE_GRID, study.LEARNED, study.FREE
     fits = dict(zip(names, (grid, grid, learned, learned), strict=True))
     rows = study.render_failures({study.REGRESSION: fits}).splitlines()[2:]

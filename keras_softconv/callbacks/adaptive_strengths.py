@@ -56,7 +56,8 @@ class AdaptiveStrengths(FreshCopies):
     - its off-template weights;
     - with `FamilyStrengths(L2(...))` each family;
     - with `SumOfPenalties([L2(...), FusedTies(L2(...))])` each of the two penalties;
-    - with `include=` each weight of other layers that has an `L2` regularizer.
+    - with `include=` each weight that has an `L2` regularizer of its own: the kernels of
+      other layers, say, and the shared kernels of SoftConv layers.
 
     Curvature is that of the network as it predicts after training: BatchNormalization uses
     its moving statistics, Dropout does nothing. In training mode examples of a batch
@@ -76,7 +77,7 @@ class AdaptiveStrengths(FreshCopies):
     - Sample weights and class weights of `fit` are not seen. Datasets with sample weights
       are refused.
     - `EarlyStopping(restore_best_weights=True)` gives SoftConv layers their strengths of
-      the best epoch back, but included layers keep their last factors.
+      the best epoch back, but included regularizers keep their last factors.
     - Weights should have settled between updates: tens of steps apart, and at a rate that
       still moves them. Go on until the strengths stand still, some ten to sixty updates.
       Where the truth is a convolution they grow up to `bounds`. A strength moves by a
@@ -95,9 +96,10 @@ class AdaptiveStrengths(FreshCopies):
             update with 4 took 0.3 to 4 times as long as an epoch (`benchmarks/updates.py`).
         batch_size: how many examples of arrays are looked at at once.
         seed: of the draws.
-        include: names or paths of other layers, such as `Dense` and `Conv2D`, one or a
-            list, or "all": the factors of their `L2` regularizers are learned too. None for
-            no others. Afterwards the regularizers have the factors that were found.
+        include: names or paths of layers, one or a list, or "all": the factors of their
+            `L2` regularizers are learned too, of `Dense` and `Conv2D` as of the shared
+            kernel of `SoftConv2D` (its `kernel_regularizer`). None for no others.
+            Afterwards the regularizers have the factors that were found.
 
     Attributes:
         history: a dict for each update:
@@ -105,7 +107,8 @@ class AdaptiveStrengths(FreshCopies):
             - `<layer path>/tie_strength` and `<layer path>/off_template_strength`, the new
               strengths, or lists `<layer path>/tie_family_strengths`,
               `.../bias_tie_family_strengths`, `.../tie_term_strengths` and so on; of
-              included layers `<layer path>/kernel_strength`;
+              included layers `<layer path>/kernel_strength`, and
+              `<layer path>/shared_kernel_strength`;
             - `<layer path>/tie_effective_weights`, `.../off_template_effective_weights`
               and so on: how many weights the data determine;
             - `log_evidence`: the logarithm of the probability of the labels, given the

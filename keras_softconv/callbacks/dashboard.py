@@ -29,6 +29,9 @@ SCALARS = {
     "bias_tie_effective_weights": "The same of the deviations of biases, where these have "
     "strengths of their own.",
     "off_template_effective_weights": "The same of the off-template weights.",
+    "shared_kernel_effective_weights": "How many weights of the shared kernel the training "
+    "data determine, where its ridge was included.",
+    "shared_bias_effective_weights": "The same of the shared biases.",
 }
 HISTOGRAMS = {
     "shades": "Template weights minus the mean of their family. One narrow peak is a "

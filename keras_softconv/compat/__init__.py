@@ -32,6 +32,7 @@ if installed.__version__.startswith("2."):
         pad,
         predictions,
         registration_of,
+        regularizer_of,
         type_of_losses,
     )
 else:
@@ -47,6 +48,7 @@ else:
         pad,
         predictions,
         registration_of,
+        regularizer_of,
         type_of_losses,
     )
 
@@ -65,6 +67,7 @@ __all__ = [
     "pad",
     "predictions",
     "registration_of",
+    "regularizer_of",
     "running_traces",
     "trace_of",
     "type_of_losses",

@@ -158,12 +158,16 @@ def pad(tensor: Tensor, widths: tuple[tuple[int, int], ...]) -> Tensor:
     return tf.pad(tensor, widths)
 
 
-def carry_through_training(layer: keras.Layer, variable: tf.Variable) -> NoReturn:
-    """Refuse to move the regularizers of Keras's own layers, which are fixed here."""
+def regularizer_of(variable: tf.Variable) -> NoReturn:
+    """Refuse to name the regularizer of a weight, which is fixed here."""
     raise NotImplementedError(
-        "Learning the ridges of Keras's own layers needs Keras 3. Received: layer "
-        f"'{layer.name}' in Keras {installed.__version__}. Leave out `include`."
+        "Learning ridges other than those of deviations needs Keras 3. Received: "
+        f"`include` in Keras {installed.__version__}. Leave out `include`."
     )
+
+
+def carry_through_training(layer: keras.Layer, variable: tf.Variable) -> None:
+    """Do nothing: the compiled steps of TensorFlow read any variable."""
 
 
 def forked_random_state() -> AbstractContextManager:

@@ -74,6 +74,11 @@ def pad(tensor: Tensor, widths: tuple[tuple[int, int], ...]) -> Tensor:
     return torch.nn.functional.pad(tensor, [w for pair in reversed(widths) for w in pair])
 
 
+def regularizer_of(variable: keras.Variable) -> Any:
+    """That of a weight, which may be given another one; None without."""
+    return getattr(variable, "regularizer", None)
+
+
 class _Carried(keras.random.SeedGenerator):
     """A variable in the place of a seed."""
 
@@ -86,7 +91,7 @@ def carry_through_training(layer: keras.Layer, variable: keras.Variable) -> None
 
     On JAX a step is given the variables of the model, and any other one would be a
     constant to it. Random seeds are variables of a layer that are not among its weights
-    and are not saved, and so is this one.
+    and are not saved. So the variable takes the place of a seed.
     """
     if keras.config.backend() == "jax":
         layer._tracker.unlock()

@@ -81,6 +81,8 @@ def _effective_weights(layer: BaseSoftConv) -> dict[str, dict[str, float | int]]
         "tie": geometry.template_size,
         "bias_tie": biases,
         "off_template": geometry.size - geometry.template_size,
+        "shared_kernel": geometry.families,
+        "shared_bias": geometry.filters,
     }
     found = layer.effective_weights
     if "bias_tie" not in found:  # those of the biases are among the ties

@@ -48,9 +48,10 @@ class LayerReport(LazyDict):
             positions and filters that have such members, the largest share first:
             `position` or `filter`, `remarkable` and `members` (how many of each).
         effective_weights: only after `AdaptiveStrengths`, a dict by place (`tie`,
-            `off_template`, and `bias_tie` where biases have strengths of their own) of
-            dicts: how many weights the training data had `determined`, of how many
-            `weights`, at its last update.
+            `off_template`, `bias_tie` where biases have strengths of their own, and
+            `shared_kernel` and `shared_bias` where their ridges were included) of dicts:
+            how many weights the training data had `determined`, of how many `weights`, at
+            its last update.
         bias_variance: mean squared distance of the biases from the mean of their filter;
             None without biases.
 

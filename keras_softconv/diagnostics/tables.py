@@ -18,6 +18,8 @@ PLACES = {
     "tie": "deviations on the template",
     "bias_tie": "deviations of biases",
     "off_template": "off-template weights",
+    "shared_kernel": "weights of the shared kernel",
+    "shared_bias": "shared biases",
 }
 LEGEND = (
     "Shares of the squared weights: what the nearest convolution explains, what is left "

@@ -1,4 +1,4 @@
-"""The ridges of Keras's own layers, with factors that can be learned."""
+"""The ridges that Keras knows of, with factors that can be learned."""
 
 import warnings
 from typing import Any
@@ -10,12 +10,12 @@ from keras_softconv.compat import (
     keras,
     name_of,
     ops,
+    regularizer_of,
     type_of_losses,
 )
 from keras_softconv.diagnostics import layers_by_path, layers_within
 from keras_softconv.evidence.curvature import Part
 from keras_softconv.evidence.priors import Prior, Strengths
-from keras_softconv.layers import BaseSoftConv
 from keras_softconv.regularizers import ridge_terms_of
 
 Tensor = Any
@@ -41,6 +41,11 @@ class MovableRidge(keras.Regularizer):
 def included_priors(model: keras.Model, names: tuple[str, ...] | None) -> list[Prior]:
     """Priors of the ridges of some layers, which from now on can be moved.
 
+    These are the `L2` regularizers of weights. Ties and off-template weights have priors
+    from `priors_of`; of a SoftConv layer the shared kernel and biases can be included. They
+    still take the means of families, which as means of n deviations of the same prior would
+    cost n times as much.
+
     The training step is compiled again where a ridge becomes movable. A warning says so if
     the config of a layer cannot have the factor that will be found.
 
@@ -49,8 +54,8 @@ def included_priors(model: keras.Model, names: tuple[str, ...] | None) -> list[P
         names: paths or names of layers, `("all",)`, or None for none.
 
     Raises:
-        ValueError: for a name that no layer has, a SoftConv layer, and layers that have no
-            `L2` regularizer.
+        ValueError: for a name that no layer has, and layers that have no `L2` regularizer
+            of their own weights.
     """
     if names is None:
         return []
@@ -69,8 +74,7 @@ def included_priors(model: keras.Model, names: tuple[str, ...] | None) -> list[P
 
 def _chosen(model: keras.Model, names: tuple[str, ...]) -> dict[str, keras.Layer]:
     """Layers with ridges by path; those that are frozen are left out."""
-    others = layers_by_path(model, lambda one: not isinstance(one, BaseSoftConv))
-    with_ridges = {path: one for path, one in others.items() if _ridged(one)}
+    with_ridges = layers_by_path(model, lambda one: bool(_ridged(one)))
     known = f"Layers with an L2 regularizer: {list(with_ridges) or 'none'}."
     chosen = with_ridges if names == ALL else {}
     for wanted in () if names == ALL else names:
@@ -78,8 +82,8 @@ def _chosen(model: keras.Model, names: tuple[str, ...]) -> dict[str, keras.Layer
         if not found:
             raise ValueError(
                 f"AdaptiveStrengths cannot include layer '{wanted}'. Expected a path or "
-                f"name of a layer that is no SoftConv layer and has an L2 regularizer. "
-                f"{known} Make the layer with "
+                "name of a layer with an L2 regularizer of its kernel or bias; ties and "
+                f"off-template weights are learned without. {known} Make the layer with "
                 "`kernel_regularizer=keras.regularizers.L2(1e-3)`, or correct `include`."
             )
         chosen |= found
@@ -96,7 +100,7 @@ def _ridged(layer: keras.Layer) -> list[keras.Variable]:
     inner = list(layers_within(layer))[1:]
     of_inner = {id(weight) for one in inner for weight in one.trainable_weights}
     own = (weight for weight in layer.trainable_weights if id(weight) not in of_inner)
-    return [weight for weight in own if _is_ridge(getattr(weight, "regularizer", None))]
+    return [weight for weight in own if _is_ridge(regularizer_of(weight))]
 
 
 def _is_ridge(regularizer: Any) -> bool:
@@ -136,10 +140,10 @@ def _prior(path: str, layer: keras.Layer, variable: keras.Variable) -> Prior:
 def _argument_of(layer: keras.Layer, variable: keras.Variable) -> str | None:
     """Under which name a layer has the regularizer of a weight.
 
-    It is `kernel_regularizer` for `kernel`, `depthwise_regularizer` for the `kernel` of a
-    DepthwiseConv2D or the `depthwise_kernel` of a SeparableConv2D.
+    It is `kernel_regularizer` for `kernel` and `shared_kernel`, `depthwise_regularizer` for
+    the `kernel` of a DepthwiseConv2D or the `depthwise_kernel` of a SeparableConv2D.
     """
-    name = name_of(variable)
+    name = name_of(variable).removeprefix("shared_")
     stems = [name, name.removesuffix("_kernel")]
     if name == "kernel":
         stems += ["depthwise"]

@@ -58,28 +58,35 @@ def priors_of(path: str, layer: BaseSoftConv) -> list[Prior]:
 def free_weights(model: keras.Model, priors: list[Prior]) -> int:
     """How many trainable weights have no ridge.
 
-    Ridges of SoftConv layers count whether or not their strengths are learned, those of
-    other layers only where they are.
+    Ridges of deviations count whether or not their strengths are learned, those of all
+    other weights only where they are.
 
     Args:
         model: all of whose weights count.
         priors: of the weights whose strengths are learned.
     """
     soft = [one for one in layers_within(model) if isinstance(one, BaseSoftConv)]
-    elsewhere = {id(v) for layer in soft for v in layer.trainable_variables}
-    elsewhere |= {id(part.variable) for prior in priors for part in prior.parts}
+    learned = {id(part.variable) for prior in priors for part in prior.parts}
+    elsewhere = {id(v) for layer in soft for v in layer.trainable_variables} | learned
     others = (v for v in model.trainable_variables if id(v) not in elsewhere)
-    of_soft = (_free_weights(layer) for layer in soft if layer.trainable)
+    of_soft = (_free_weights(layer, learned) for layer in soft if layer.trainable)
     return sum(of_soft) + sum(prod(v.shape) for v in others)
 
 
-def _free_weights(layer: BaseSoftConv) -> int:
-    """How many weights of a SoftConv layer have no penalty."""
+def _free_weights(layer: BaseSoftConv, learned: set[int]) -> int:
+    """How many weights of a SoftConv layer have no ridge.
+
+    Args:
+        layer: that is trained.
+        learned: the identities of weights whose ridges are learned.
+    """
     geometry = layer.weight_sharing.geometry
-    free = geometry.families * _is_free(layer.shared_kernel)
+    free = sum(
+        prod(shared.shape)
+        for shared in (layer.shared_kernel, layer.shared_bias)
+        if shared is not None and _is_free(shared) and id(shared) not in learned
+    )
     outputs = prod(geometry.output_grid) * geometry.filters
-    if layer.use_bias:
-        free += geometry.filters * _is_free(layer.shared_bias)
     if layer.tie_regularizer is None:
         free += geometry.template_size + (outputs if layer.use_bias else 0)
     if layer.off_template_regularizer is None:

@@ -204,8 +204,9 @@ class BaseSoftConv(KeepsZeros, keras.layers.Layer):
     def effective_weights(self) -> dict[str, float]:
         """How many weights the training data determine, as `AdaptiveStrengths` found.
 
-        By their place: `"tie"`, `"off_template"`, and `"bias_tie"` where the biases have
-        strengths of their own. Empty before that; not saved.
+        By their place: `"tie"`, `"off_template"`, `"bias_tie"` where the biases have
+        strengths of their own, and `"shared_kernel"` and `"shared_bias"` where their ridges
+        were included. Empty before that; not saved.
         """
         self._check_built("effective_weights")
         return dict(self._penalties.effective_weights)
