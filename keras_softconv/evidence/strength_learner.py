@@ -204,9 +204,9 @@ class StrengthLearner:
                 "ridge that is learned. Expected at most 90 % as many as the "
                 f"{terms * numbers:,} numbers in the labels ({terms:,} labels, {numbers} "
                 "for each). It may fit its training data whatever the ridges, and then the "
-                "strengths that AdaptiveStrengths finds are not to be trusted. Make Dense "
-                "and Conv layers with `kernel_regularizer=keras.regularizers.L2(1e-3)` and "
-                "give `include='all'`.",
+                "strengths that AdaptiveStrengths finds are not to be trusted. Make all "
+                "layers with `kernel_regularizer=keras.regularizers.L2(1e-3)` and give "
+                "`include='all'`.",
                 stacklevel=4,
             )
 
