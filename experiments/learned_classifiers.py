@@ -51,9 +51,7 @@ TASKS = {
         lambda: [layers.Flatten()],
         outputs=10,
         ties=powers(-3, 1),
-        decays=((0, 0.3), (0, 1), (0, 3), (0.1, 0.3), (0.1, 1)),
-        rounds=40,
-        round_steps=50,
+        decays=((0, 0.1), (0, 0.3), (0, 1), (0, 3), (0.1, 0.3), (0.1, 1)),
     ),
     "sensors, N = 500": Task(
         series(500),

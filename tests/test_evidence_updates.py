@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_softconv.evidence import Measurement, Prior, updates_of
+from keras_softconv.evidence.outputs_shared import products_between
 from keras_softconv.evidence.priors import Strengths
 
 TERMS, DISPERSION = 100, 1.0
@@ -98,6 +99,21 @@ def test_a_direction_of_many_weights_counts_once(strength, rng):
     determinant = np.linalg.slogdet(whole / (2 * TERMS * strength))[1]
     evidence = -(determinant + 2 * TERMS * strength * (weights**2).sum()) / 2
     np.testing.assert_allclose(update.log_evidence(DISPERSION), evidence, rtol=0.1)
+
+
+def test_products_are_unbiased_without_some_directions(rng):
+    """The draws' own squares, 1000, are far larger than their products, about 30."""
+    inputs, draws = 1000, 48
+    curvature = rng.uniform(0.5, 1.5, size=inputs)
+    pairs = np.full((draws, draws), 1 / (draws * (draws - 1)))
+    np.fill_diagonal(pairs, 0.0)
+    found = []
+    for _ in range(20):
+        gradients = rng.normal(size=(draws, inputs)) * np.sqrt(curvature)
+        directions = np.linalg.qr(rng.normal(size=(draws, 2)))[0]
+        grams = (gradients @ gradients.T)[None]
+        found.append(products_between(grams, directions, pairs)[0, 0])
+    np.testing.assert_allclose(np.mean(found), (curvature**2).sum(), rtol=0.05)
 
 
 def test_priors_share_among_each_other(rng):

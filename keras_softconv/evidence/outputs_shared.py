@@ -46,7 +46,12 @@ def products_between(
     """
     draws, left_out = directions.shape
     rest = np.eye(draws) - directions @ directions.T
-    grams = rest @ grams @ rest * (draws / (draws - left_out))
+    grams = rest @ grams @ rest
+    # Without some directions the draws are no longer independent: their own squares, the
+    # large diagonal, would have a part in the products of different ones.
+    sizes = np.trace(grams, axis1=1, axis2=2) / (draws - left_out)
+    grams = grams - sizes[:, None, None] * rest
+    grams = grams * (draws / (draws - left_out))
     return np.einsum("gvw,hvw,vw->gh", grams, grams, pairs)
 
 
