@@ -16,6 +16,7 @@ than there are labels, beside the same with a ridge that is learned, too.
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -83,6 +84,9 @@ TASKS = {
         off_template=(300.0, 1000.0, 3000.0, 10000.0),
     ),
 }
+TASKS["digits, N = 300, 2000 steps"] = replace(
+    TASKS["digits, N = 300"], rounds=40, round_steps=50
+)
 REGRESSION = "regression, N = 100"
 FAILING = {
     "digits, N = 300": TASKS["digits, N = 300"],
